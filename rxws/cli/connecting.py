@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 import ssl
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
 import rxws
 
@@ -13,19 +13,22 @@ from ..reporting import printable
 from .arguments import BROKER, count, filter_case, header, seconds, start
 from .lines import decode
 
-if TYPE_CHECKING:
-    from types import ModuleType
-
 __all__ = [
+    "BROKER_OPTIONS",
     "add_broker_options",
     "add_connection_options",
     "add_filter_options",
     "add_filters",
-    "broker_module",
     "broker_options",
+    "check_broker",
     "check_options",
     "connect",
 ]
+
+BROKER_OPTIONS: Final = """\
+nats:// takes --start new|all|last|N, --stream, --subject, --creds, --nkey, --ca
+"""
+"""The line of a command's help about the options for NATS, which ``rxws relay --help`` explains."""
 
 #: The options that only websockets have, and the options that only NATS has, by the names of their values.
 _OF_WEBSOCKETS: Final = {"send": "--send", "rotate": "--rotate", "header": "--header"}
@@ -46,8 +49,7 @@ def add_filters(parser: argparse.ArgumentParser) -> None:
         metavar="K=V",
         type=filter_case,
         action="append",
-        help="K=V,K2=V2 requires both pairs; repeat the option for alternatives; a.b=1 is a path; a value is JSON if "
-        "it is valid JSON, otherwise text",
+        help="K=V,K2=V2 requires both pairs; repeat it for alternatives; a.b=1 is a path; a value is JSON, or text",
     )
 
 
@@ -71,21 +73,21 @@ def add_connection_options(parser: argparse.ArgumentParser, *, of_broker: bool =
     option("--rotate", metavar="SECONDS", type=seconds, help="rotate the connection at this interval, without a gap")
     option("--header", metavar="K:V", type=header, action="append", help="add a header to the handshake; repeatable")
     if of_broker:
-        broker = parser.add_argument_group("options for nats://... and tls://...")
-        broker.add_argument(
-            "--start", metavar="PLACE", type=start, help="new (the default), all, last (of each subject), or a number"
-        )
-        add_broker_options(broker)
+        # The help names them in its last lines, so that it fits a screen.
+        option("--start", type=start, help=argparse.SUPPRESS)
+        add_broker_options(parser, is_shown=False)
 
 
-def add_broker_options(group: Any) -> None:
+def add_broker_options(parser: argparse.ArgumentParser, *, is_shown: bool = True) -> None:
     """Declare the options of the stream and of the connection to NATS."""
-    option = group.add_argument
-    option("--stream", metavar="NAME", help="name of the stream (default: rxws)")
-    option("--subject", metavar="TEMPLATE", help="template of the subjects (default: rx.{e}.{s})")
-    option("--creds", metavar="FILE", help="credentials file of the user")
-    option("--nkey", metavar="FILE", help="file with the nkey seed of the user")
-    option("--ca", metavar="FILE", help="certificate of the authority that signed the servers' certificates")
+    for option, metavar, text in (
+        ("--stream", "NAME", "name of the stream (default: rxws)"),
+        ("--subject", "TEMPLATE", "template of the subjects (default: rx.{e}.{s})"),
+        ("--creds", "FILE", "credentials file of the user"),
+        ("--nkey", "FILE", "file with the nkey seed of the user"),
+        ("--ca", "FILE", "certificate of the servers' authority"),
+    ):
+        parser.add_argument(option, metavar=metavar, help=text if is_shown else argparse.SUPPRESS)
 
 
 def check_options(parser: argparse.ArgumentParser, options: argparse.Namespace) -> None:
@@ -104,9 +106,10 @@ def connect(options: argparse.Namespace) -> AsyncWebsocketStreamInterface[Any]:
         rxws.RxwsError: the options of a NATS server are wrong, or nats-py is not installed.
     """
     if options.url.startswith(BROKER):
+        check_broker()
         more = {} if options.start is None else {"start": options.start}
         try:
-            feed: AsyncWebsocketStreamInterface[Any] = broker_module().NatsFeed(
+            feed: AsyncWebsocketStreamInterface[Any] = rxws.nats.NatsFeed(
                 options.url.split(","), decode=decode, close_timeout=1.0, **more, **broker_options(options)
             )
         except (TypeError, ValueError) as error:
@@ -123,15 +126,14 @@ def connect(options: argparse.Namespace) -> AsyncWebsocketStreamInterface[Any]:
     )
 
 
-def broker_module() -> ModuleType:
-    """Return ``rxws.nats``.
+def check_broker() -> None:
+    """Import ``rxws.nats``, which is imported at its first use, because the other commands need no nats-py.
 
     Raises:
         rxws.RxwsError: nats-py is not installed.
     """
     try:
-        # The package imports this module at its first use, so that the other commands need no nats-py.
-        return rxws.nats
+        rxws.nats  # noqa: B018
     except ModuleNotFoundError as error:
         raise RxwsError(f"NATS needs nats-py: pip install 'rxws[nats]' ({error})") from error
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import contextlib
+import importlib
 import itertools
 from collections import Counter
 from collections.abc import Coroutine, Iterable, Iterator, Mapping
@@ -15,6 +16,7 @@ from reactivex import operators as ops
 from .. import Event, Gap, ReactiveWebSocket, Rotated, Stream
 from ..demo import SYMBOLS, DemoExchange, channel_of, serve
 from .arguments import Declare, count, seconds
+from .connecting import check_broker
 from .demo_screen import Price, Screen, make_screen
 from .lines import is_news
 from .loss_counter import LossCounter
@@ -55,17 +57,24 @@ def add(declare: Declare) -> None:
         epilog=_EPILOG,
     )
     parser.set_defaults(command=demo, prog=parser.prog)
-    parser.add_argument("--seconds", metavar="N", type=seconds, default=8.0, help="approximate duration (default: 8)")
+    parser.add_argument("--seconds", metavar="N", type=seconds, help="approximate duration (default: 8; --nats: 20)")
     parser.add_argument("--streams", metavar="K", type=count, default=60, help="filtered streams (default: 60)")
+    parser.add_argument("--nats", action="store_true", help="kill one of two relays, and a NATS server, instead")
 
 
 async def demo(options: argparse.Namespace, output: Output) -> int:
     """Run the demo, print its summary, and return the exit code. Cancelling prints the summary so far."""
+    if options.nats:
+        # Import this only on use, because it needs nats-py.
+        check_broker()
+        over_nats: Any = importlib.import_module("rxws.cli.demo_nats")
+        return await over_nats.demo_nats(options.seconds or 20.0, output)  # type: ignore[no-any-return]
+    seconds = options.seconds or 8.0
     async with serve(rate=RATE, lag=LAG) as exchange:
-        screen = make_screen(output, options.seconds)
+        screen = make_screen(output, seconds)
         run = _Run(exchange, screen, options.streams)
         try:
-            await run.execute(options.seconds)
+            await run.execute(seconds)
         finally:
             screen.close(run.summary())
     return DONE if run.is_flawless else FAILED
@@ -198,7 +207,9 @@ class _Run:
     @property
     def is_flawless(self) -> bool:
         """Whether rotation and cut happened, and every message arrived exactly once."""
-        return self._is_complete and not (self._loss_counter.lost or self._loss_counter.doubled)
+        return self._is_complete and not (
+            self._loss_counter.lost or self._loss_counter.doubled or self._loss_counter.disordered
+        )
 
     def summary(self) -> list[tuple[str, str]]:
         """Return the measured values as pairs of name and text."""

@@ -11,7 +11,7 @@ from .. import Event, RxwsError
 from .. import recording as recordings
 from ..reporting import RecordingFailed, printable
 from .arguments import Declare, feed_url, roll, seconds
-from .connecting import add_connection_options, check_options, connect
+from .connecting import BROKER_OPTIONS, add_connection_options, check_options, connect
 from .lines import event_line, is_news
 from .output import Output
 from .running import DONE, FAILED
@@ -35,7 +35,7 @@ def add(declare: Declare) -> None:
         help="record a feed in a file",
         description="Record every frame of a feed, and print connection events on stderr. A lost\n"
         "connection is opened again. An existing recording is appended to.",
-        epilog=_EPILOG,
+        epilog=BROKER_OPTIONS + _EPILOG,
     )
     parser.set_defaults(command=record, prog=parser.prog, prints=False)
     parser.add_argument("url", metavar="URL", type=feed_url, help="ws://..., wss://..., nats://... or tls://...")

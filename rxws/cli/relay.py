@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import functools
 from collections.abc import Callable
 from typing import Any, Final
 
+import rxws
+
 from .. import Event, RxwsError
 from ..messages import ABSENT, look_up
-from .arguments import Declare, broker_url, key, seconds, url
-from .connecting import add_broker_options, add_connection_options, add_filters, broker_module, broker_options, connect
+from .arguments import Declare, broker_url, count, key, seconds, url
+from .connecting import add_broker_options, add_connection_options, add_filters, broker_options, check_broker, connect
 from .lines import event_line, is_news
 from .output import Output
 from .running import DONE, FAILED
@@ -37,7 +40,7 @@ def add(declare: Declare) -> None:
         "the same --identity and --feed-name, so that one can replace the other.",
         epilog=_EPILOG,
     )
-    parser.set_defaults(command=relay, prog=parser.prog, prints=False)
+    parser.set_defaults(command=relay, prog=parser.prog, prints=False, check=functools.partial(_check, parser))
     parser.add_argument("url", metavar="URL", type=url, help="ws://... or wss://...")
     parser.add_argument(
         "--nats", metavar="SERVERS", type=broker_url, required=True, help="nats://... or tls://..., with commas between"
@@ -52,11 +55,17 @@ def add(declare: Declare) -> None:
     )
     option("--feed-name", metavar="NAME", help="name of what is captured, equal for all its relays (default: the host)")
     option("--name", metavar="NAME", help="name of this relay (default: host and process)")
+    option("--partitions", metavar="N", type=count, help="let up to N workers share the stream, by the last field")
     option("--no-create", action="store_true", help="do not make or check the stream, which needs fewer permissions")
     option("--seconds", metavar="N", type=seconds, help="stop after N seconds (default: at Ctrl-C)")
     add_filters(parser)
     add_connection_options(parser, of_broker=False)
     add_broker_options(parser)
+
+
+def _check(parser: argparse.ArgumentParser, options: argparse.Namespace) -> None:
+    if options.no_create and options.partitions:
+        parser.error("--partitions makes the stream, so it does not go with --no-create")
 
 
 async def relay(options: argparse.Namespace, output: Output) -> int:
@@ -65,13 +74,14 @@ async def relay(options: argparse.Namespace, output: Output) -> int:
     Raises:
         rxws.RxwsError: no connection to the feed can be opened, or an option is wrong.
     """
+    check_broker()
     feed = connect(options)
     running: Any = None
     try:
         async with feed:
             feed.events.subscribe(lambda event: _report(output, event), lambda _: None)
             try:
-                running = broker_module().relay(feed, options.nats.split(","), **_options(options))
+                running = rxws.nats.relay(feed, options.nats.split(","), **_options(options))
             except (TypeError, ValueError) as error:
                 raise RxwsError(str(error)) from error
             async with running:
@@ -97,12 +107,16 @@ async def _wait(feed: Any, limit: float | None) -> None:
 
 
 def _options(options: argparse.Namespace) -> dict[str, Any]:
+    create: bool | dict[str, Any] = not options.no_create
+    if options.partitions:
+        template = rxws.nats.subjects.Template(options.subject or "rx.{e}.{s}")
+        create = {"subject_transform": rxws.nats.sharing.partitioned(template.everything, options.partitions)}
     given = {
         "filters": options.filter,
         "identity": None if options.identity is None else identity_of(options.identity),
         "feed_name": options.feed_name or options.url.partition("://")[2].partition("/")[0].rpartition("@")[2],
         "name": options.name,
-        "create": not options.no_create,
+        "create": create,
     }
     return {**given, **broker_options(options)}
 

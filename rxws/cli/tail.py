@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from .. import AsyncWebsocketStreamInterface, Event, RxwsError, StreamOverflow
 from .arguments import Declare, feed_url
-from .connecting import add_connection_options, add_filter_options, check_options, connect
+from .connecting import BROKER_OPTIONS, add_connection_options, add_filter_options, check_options, connect
 from .lines import event_line, is_news, json_lines
 from .output import Output
 from .running import DONE
@@ -41,7 +41,7 @@ def add(declare: Declare) -> None:
         help="print a feed's messages as JSON lines",
         description="Print a feed's messages on stdout, one JSON value per line, and connection\n"
         "events on stderr. A lost connection is opened again.",
-        epilog=_EPILOG,
+        epilog=BROKER_OPTIONS + _EPILOG,
     )
     parser.set_defaults(command=tail, prog=parser.prog)
     parser.add_argument("url", metavar="URL", type=feed_url, help="ws://..., wss://..., nats://... or tls://...")

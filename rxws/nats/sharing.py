@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterable, Mapping
 from typing import Any, Final
 
-__all__ = ["Partitions", "check_share"]
+__all__ = ["Partitions", "check_share", "partitioned"]
 
 _PARTITION: Final = re.compile(r"\{\{\s*partition\(\s*(\d+)\s*(?:,[^)]*)?\)\s*\}\}", re.IGNORECASE)
 
@@ -26,6 +26,32 @@ def check_share(share: object) -> tuple[int, int] | None:
     if not 0 <= worker < workers:
         raise ValueError(f"share must be (k, n) with 0 <= k < n, not {share!r}")
     return worker, workers
+
+
+def partitioned(pattern: str, count: int) -> dict[str, str]:
+    """Return the ``subject_transform`` of a stream that puts the partition, by the last field, behind the first token.
+
+    Args:
+        pattern: the pattern of the subjects; each ``*`` is a field.
+        count: the number of partitions.
+
+    Raises:
+        ValueError: the subjects have no field.
+
+    Example::
+
+        assert partitioned("rx.*.*", 4) == {
+            "src": "rx.*.*",
+            "dest": "rx.{{partition(4,2)}}.{{wildcard(1)}}.{{wildcard(2)}}",
+        }
+    """
+    root, *tokens = pattern.split(".")
+    fields = tokens.count("*")
+    if not fields:
+        raise ValueError(f"partitions need a field in the subject, which {pattern!r} has not")
+    numbers = iter(range(1, fields + 1))
+    rest = [f"{{{{wildcard({next(numbers)})}}}}" if token == "*" else token for token in tokens]
+    return {"src": pattern, "dest": ".".join([root, f"{{{{partition({count},{fields})}}}}", *rest])}
 
 
 class Partitions:

@@ -308,11 +308,12 @@ def test_loss_counter_counts_no_loss_when_numbers_are_consecutive():
 
 
 def test_loss_counter_counts_holes_and_repetitions_when_there_are_any():
-    """A hole counts as lost. A number that arrives again or too late counts as doubled."""
+    """A hole counts as lost, a number that arrives again as doubled, and a number that arrives late as out of order."""
     loss_counter = LossCounter()
     for number in (1, 2, 5, 5, 4, 6):
         loss_counter.take("a", number)
-    assert (loss_counter.received, loss_counter.lost, loss_counter.doubled, loss_counter.missed) == (6, 2, 2, 0)
+    assert (loss_counter.received, loss_counter.lost, loss_counter.missed) == (6, 1, 0)
+    assert (loss_counter.doubled, loss_counter.disordered) == (1, 1)
 
 
 def test_loss_counter_counts_missed_messages_when_there_was_an_interruption():

