@@ -14,7 +14,7 @@ import sys
 
 import pytest
 
-from rxws import cli
+from rxws import ReactiveWebSocket, cli
 from rxws.cli import tail as tail_module
 from rxws.testing import FeedServer
 from tests.support.terminal import COLOUR, SEQUENCE, finish, started, terminal
@@ -164,10 +164,8 @@ async def test_refusal_with_401_is_retried_when_there_was_a_connection(server, c
 
 async def test_command_fails_when_the_output_is_read_too_slowly(server, capsys, monkeypatch):
     """If too many messages wait for a slow reader, the command ends with 1 and one line; it drops none silently."""
-    original = tail_module.ReactiveWebSocket.stream_filter
-    monkeypatch.setattr(
-        tail_module.ReactiveWebSocket, "stream_filter", lambda feed, filters: original(feed, filters, maxsize=20)
-    )
+    original = ReactiveWebSocket.stream_filter
+    monkeypatch.setattr(ReactiveWebSocket, "stream_filter", lambda feed, filters: original(feed, filters, maxsize=20))
     read, write = os.pipe()
     with os.fdopen(write, "w") as stream:
         monkeypatch.setattr(sys, "stdout", stream)
