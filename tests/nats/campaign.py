@@ -236,6 +236,7 @@ def main() -> int:
     logging.basicConfig(level=logging.ERROR)
     logging.getLogger("asyncio").setLevel(logging.CRITICAL)
     logging.getLogger("websockets").setLevel(logging.CRITICAL)
+    logging.getLogger("nats").setLevel(logging.CRITICAL)
     return asyncio.run(run(parser.parse_args()))
 
 

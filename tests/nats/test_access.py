@@ -19,6 +19,7 @@ import trustme
 import rxws
 from rxws.testing import FeedServer
 
+from .rig import ROOT
 from .server import NatsServer
 from .wire import Wire
 
@@ -94,8 +95,19 @@ async def test_secrets_appear_nowhere(password_server: NatsServer, caplog: pytes
     assert SECRET not in "\n".join(texts)
 
 
+def configured(values: dict[str, str]) -> str:
+    """Return the security part of the page's configuration, with these values in place of its own."""
+    page = (ROOT / "rxws" / "nats" / "RUNNING.rst").read_text()
+    text = page.partition(":name: nats.conf")[2].partition("The administrator")[0]
+    text = text[text.index("    tls {") :]
+    for old, new in values.items():
+        assert old in text
+        text = text.replace(old, new)
+    return text
+
+
 async def test_least_permissions_suffice(tmp_path: Path) -> None:
-    """Relay and feed work over TLS with nkeys that may do only what the guide says."""
+    """Relay and feed work over TLS with nkeys, with the configuration in the page for operators."""
     authority = trustme.CA()
     certificate = authority.issue_cert("127.0.0.1", "localhost")
     certificate.private_key_pem.write_to_path(tmp_path / "key.pem")
@@ -103,16 +115,8 @@ async def test_least_permissions_suffice(tmp_path: Path) -> None:
     context = ssl.create_default_context()
     authority.configure_trust(context)
     (admin, admin_key), (writer, writer_key), (reader, reader_key) = seed(), seed(), seed()
-    more = f"""
-        tls {{ cert_file: "{tmp_path / "cert.pem"}", key_file: "{tmp_path / "key.pem"}" }}
-        authorization {{ users: [
-            {{ nkey: {admin_key} }}
-            {{ nkey: {writer_key}, permissions: {{ publish: ["rx.>", "_rx.>"], subscribe: ["_INBOX.>", "_rx.>"] }} }}
-            {{ nkey: {reader_key}, permissions: {{
-                publish: ["$JS.API.STREAM.INFO.rxws", "$JS.API.CONSUMER.CREATE.rxws.>",
-                          "$JS.API.CONSUMER.MSG.NEXT.rxws.>", "$JS.API.CONSUMER.DELETE.rxws.>"],
-                subscribe: ["_INBOX.>"] }} }}
-        ] }}"""
+    keys = {"ADMIN": admin_key, "RELAY": writer_key, "WORKER": reader_key}
+    more = configured({**keys, "/etc/nats/": f"{tmp_path}/"})
     server = NatsServer(tmp_path, more=more, scheme="tls")
     server.start()
     try:

@@ -92,17 +92,18 @@ async def test_frozen_broker_loses_nothing(tmp_path: Path) -> None:
 @pytest.mark.slow
 async def test_full_relay_reports_what_it_dropped(tmp_path: Path) -> None:
     """If the broker is dead for longer than the relay can hold messages, a Gap covers the dropped messages."""
-    async with Rig.running(tmp_path) as rig:
+    # The relay holds the messages of two seconds, so that a busy machine does not let it drop more of them later.
+    async with Rig.running(tmp_path, rate=500) as rig:
         rig.relay("a", maxsize=1000)
         async with reading(rig):
             await asyncio.sleep(0.7)
             rig.server.kill()
-            await asyncio.sleep(3)
+            await asyncio.sleep(4)
             rig.server.start()
             await rig.flowing()
         report = rig.report()
     assert report.is_clean, str(report)
-    assert report.told > 1000
+    assert report.told > 700
     assert len(report.gaps) == 1
 
 
@@ -230,3 +231,23 @@ async def test_worker_that_is_killed_processes_each_message_once(tmp_path: Path)
         numbers = await kill_worker(rig, tmp_path / "results.db", 5)
     assert len(numbers) > 200
     assert sorted(numbers) == list(range(min(numbers), max(numbers) + 1))
+
+
+@pytest.mark.slow
+async def test_relays_are_upgraded_one_by_one_without_a_gap(tmp_path: Path) -> None:
+    """If each of two relays is closed and started again, one after the other, readers get no Gap."""
+    async with Rig.running(tmp_path) as rig:
+        relays = [rig.relay("a"), rig.relay("b")]
+        async with reading(rig) as ws:
+            await until_back(rig, time.time())
+            for relay in relays:
+                counts = await asyncio.to_thread(relay.finish)
+                assert counts["pending"] == counts["dropped"] == 0
+                relay.start()
+                await until_back(rig, time.time())
+                await rig.flowing()
+            gaps = ws.continuity().gaps
+        report = rig.report()
+    assert report.is_clean, str(report)
+    assert not report.gaps
+    assert not gaps

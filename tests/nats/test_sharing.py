@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
@@ -78,3 +80,64 @@ async def test_share_of_a_stream_without_partitions_is_refused(nats_server: Nats
         with pytest.raises(rxws.ConnectFailed, match="share needs partitions"):
             async with rxws.nats.NatsFeed(nats_server.url, share=(0, 2)) as ws, asyncio.timeout(15):
                 await ws.wait_connected()
+
+
+class Table:
+    """What workers have processed: a table whose key is the position in the stream, as a database would have it.
+
+    Attributes:
+        rows: the messages by position, in the order in which they were processed.
+        last: the last position that each worker of the present ones has processed.
+    """
+
+    def __init__(self) -> None:
+        self.rows: dict[int, Any] = {}
+        self.last: dict[int, int] = {}
+
+    async def work(self, url: str, start: Any, share: tuple[int, int]) -> None:
+        """Process the messages of a share, until this is cancelled."""
+        async with rxws.nats.NatsFeed[Any](url, start=start, share=share) as ws:
+            async for message in ws.stream_filter(maxsize=None):
+                position = ws.position_of(message)
+                self.last[share[0]] = position
+                # Another worker may have processed it before the number of workers changed.
+                self.rows.setdefault(position, message)
+
+
+@contextlib.asynccontextmanager
+async def working(table: Table, url: str, start: Any, workers: int) -> AsyncIterator[None]:
+    """A number of workers, which are stopped at the end of the block."""
+    table.last.clear()
+    tasks = [asyncio.create_task(table.work(url, start, (number, workers))) for number in range(workers)]
+    try:
+        yield
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.wait(tasks)
+
+
+async def test_number_of_workers_changes_without_a_loss(nats_server: NatsServer) -> None:
+    """Two workers are replaced by three at the smallest position, while messages arrive: each is processed once.
+
+    The messages of each key stay in order.
+    """
+    table = Table()
+    async with capturing(nats_server, create=TRANSFORM) as capture:
+
+        async def send() -> None:
+            for number in range(0, 600, 10):
+                await capture.server.send(*(trade(each, f"S{each % 12}") for each in range(number, number + 10)))
+                await asyncio.sleep(0.02)
+
+        sending = asyncio.create_task(send())
+        async with working(table, nats_server.url, "all", 2):
+            await until(lambda: len(table.rows) >= 150 and len(table.last) == 2)
+        async with working(table, nats_server.url, min(table.last.values()) + 1, 3):
+            await sending
+            await until(lambda: len(table.rows) >= 600)
+            assert len(table.last) == 3
+    numbers: dict[str, list[int]] = {}
+    for message in table.rows.values():
+        numbers.setdefault(message["s"], []).append(message["n"])
+    assert numbers == {f"S{key}": list(range(key, 600, 12)) for key in range(12)}
