@@ -51,13 +51,13 @@ async def test_relayed_messages_are_printed_and_recorded(
     messages = [trade(number, f"S{number % 3}") for number in range(50)]
     relay = "relay", "--nats", nats_server.url, "--identity", "s", "--identity", "n", "-f", "e=trade"
     async with FeedServer() as server, started(*relay, server.url) as process:
-        await server.connected()
+        await server.connected(timeout=30)
         assert process.stderr is not None
         await process.stderr.readuntil(b"is open\n")
         await server.send({"e": "other", "s": "S0"}, *messages)
         await asyncio.sleep(1)
         process.send_signal(signal.SIGINT)
-        _, err = await asyncio.wait_for(process.communicate(), 20)
+        _, err = await asyncio.wait_for(process.communicate(), 30)
         assert process.returncode == 130
         assert err.decode().splitlines()[-1] == "relayed 50 messages, 0 of which were already stored"
     wanted = [message for message in messages if message["s"] == "S1"]
@@ -74,7 +74,7 @@ async def test_relay_ends_after_seconds(nats_server: NatsServer, capfd: pytest.C
     async with FeedServer() as server:
         options = "--nats", nats_server.url, "--identity", "n", "--feed-name", "f", "--name", "a"
         relaying = asyncio.create_task(rxws("relay", server.url, *options, "--seconds", "4"))
-        await server.connected()
+        await server.connected(timeout=30)
         await asyncio.sleep(1)
         await server.send(*map(trade, range(10)))
         assert await relaying == 0
@@ -87,7 +87,7 @@ async def test_unreachable_broker_is_named(capfd: pytest.CaptureFixture[str]) ->
         FeedServer() as server,
         started("relay", server.url, "--nats", "nats://me:secret@127.0.0.1:1") as process,
     ):
-        await server.connected()
+        await server.connected(timeout=30)
         await server.send(trade(1))
         await asyncio.sleep(1)
         process.send_signal(signal.SIGTERM)
@@ -154,11 +154,11 @@ async def test_tail_of_a_stream_continues_after_the_broker_was_killed(nats_serve
     ):
         await capture.send(trade(1))
         assert process.stdout is not None
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(30):
             assert json.loads(await process.stdout.readline()) == trade(1)
         nats_server.kill()
         nats_server.start()
         await capture.send(trade(2))
-        out, _ = await asyncio.wait_for(process.communicate(), 20)
+        out, _ = await asyncio.wait_for(process.communicate(), 30)
     assert json.loads(out) == trade(2)
     assert process.returncode == 0
