@@ -25,7 +25,7 @@ GUIDE = ROOT / "rxws" / "books" / "README.rst"
 
 
 def table(guide: Path) -> dict[str, list[str]]:
-    """Return the table of recipes: the code of each row by the name of the venue."""
+    """Return the table of recipes: the code in each row, by the name of the venue."""
     document = docutils.core.publish_doctree(guide.read_text(), settings_overrides={"report_level": 5})
     section = next(each for each in document.findall(docutils.nodes.section) if each["names"] == ["recipes"])
     rows = [[cell.astext() for cell in row.children] for row in section.findall(docutils.nodes.row)]
@@ -137,7 +137,7 @@ async def test_book_is_right_when_many_faults_happen(venue: str, seed: int) -> N
                 server.publish(10)
             await publish(server, chance.uniform(0.1, 3.0))
             if venue == "Kraken" and not client.is_right:
-                # A lost change of a level beyond the ten best ones shows later.
+                # The loss of a change beyond the ten best levels is noticed later.
                 await publish(server, 3.0)
             assert client.is_right or not client.resynced.in_sync
         await publish(server, 90, every=1.0)
@@ -145,7 +145,7 @@ async def test_book_is_right_when_many_faults_happen(venue: str, seed: int) -> N
 
 
 async def test_book_of_bybit_when_the_service_restarts() -> None:
-    """After a snapshot with the number 1 the book goes on with the numbers after it."""
+    """After a snapshot with the number 1, the book continues from it."""
     async with Bybit() as server, rxws.ReactiveWebSocket(server.server.url, decode=decode) as feed:
         client = Client("Bybit", server, feed)
         await feed.wait_connected()
@@ -155,7 +155,7 @@ async def test_book_of_bybit_when_the_service_restarts() -> None:
         assert client.is_right
 
 
-async def test_book_of_okx_when_its_numbers_stand_still_or_restart() -> None:
+async def test_book_of_okx_when_its_numbers_repeat_or_restart() -> None:
     """A message without a change does no harm, and after maintenance the channel is subscribed again."""
     async with Okx() as server, rxws.ReactiveWebSocket(server.server.url, decode=decode) as feed:
         client = Client("OKX", server, feed)

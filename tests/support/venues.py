@@ -34,24 +34,24 @@ class Change(NamedTuple):
 class Venue:
     """A venue with one order book.
 
-    A dialect overrides what it says differently. Texts are JSON.
+    A subclass overrides what its venue does differently. Messages are JSON.
 
     Attributes:
         bids: the sizes of the bids, by price.
-        asks: the same of the asks.
+        asks: the sizes of the asks, by price.
         number: the last number of the last change.
-        lags: the seconds by which messages come late on a connection, by the number of the connection.
+        lags: the delay of the messages on a connection, in seconds, by the number of the connection.
         subscriptions: the number of subscriptions.
     """
 
     subscribe: Any = None
     unsubscribe: Any = None
     path = ""
-    #: Whether the numbers of a book go on without a jump.
+    #: Whether the numbers of a book are consecutive.
     is_dense = True
-    #: Whether the client notices a missing change.
+    #: Whether the client can notice a missing change.
     shows_holes = True
-    #: The levels of each side that the server sends; it removes no level beyond them.
+    #: The number of levels of each side that the server sends, None for all; it does not report those that drop out.
     depth: int | None = None
     step = 1
     #: The largest number of levels in a change.
@@ -82,7 +82,7 @@ class Venue:
     # The dialect
 
     def answer(self, request: Any, connection: FeedConnection) -> Any:
-        """Return the answer to a subscription or its end."""
+        """Return the answer to a request to subscribe or unsubscribe."""
         return {"ok": request}
 
     @abstractmethod
@@ -122,7 +122,7 @@ class Venue:
         return found[: self.depth]
 
     def pairs(self, side: str) -> list[list[str]]:
-        """Return the same as texts."""
+        """Return the levels as pairs of strings."""
         return [[str(price), str(size)] for price, size in self.levels(side)]
 
     @property
@@ -138,7 +138,7 @@ class Venue:
                 self.send(message)
 
     def send(self, message: Any) -> None:
-        """Send a message to all that have subscribed."""
+        """Send a message on all subscribed connections."""
         for connection in [*self._subscribed]:
             if connection.is_open:
                 self._deliver(connection, self.addressed(message, connection))
@@ -232,7 +232,7 @@ class Bybit(Venue):
         return self._wrap("delta", _texts(change.levels, "bid"), _texts(change.levels, "ask"))
 
     def restart(self) -> None:
-        """Restart the service: a snapshot with the number 1 comes, and the numbers go on from there."""
+        """Restart the service: a snapshot with the number 1 is sent, and the numbers continue from there."""
         self.number = 1
         self.send(self.snapshot())
 
@@ -261,7 +261,7 @@ class Okx(Venue):
         return self._wrap("update", change.previous, *sides)
 
     def heartbeat(self) -> None:
-        """Send what comes after a minute without a change: both numbers are those of the last change."""
+        """Send the message of a minute without changes: both of its numbers are the last change's."""
         self.send(self._wrap("update", self.number, [], []))
 
     def maintain(self) -> None:
@@ -332,7 +332,7 @@ class Kucoin(Venue):
         changes = {
             f"{side}s": [[*each, str(change.last)] for each in _texts(change.levels, side)] for side in ("bid", "ask")
         }
-        # A price of 0 carries a number only.
+        # A level with the price 0 only carries a number.
         changes["asks"].append(["0", "1", str(change.last)])
         data = {
             "changes": changes,
@@ -404,7 +404,7 @@ class Kraken(Venue):
         return zlib.crc32("".join(each.replace(".", "").lstrip("0") for each in digits).encode())
 
     def _wrap(self, kind: str, levels: Callable[[str], Iterable[tuple[Decimal, Decimal]]]) -> str:
-        # The numbers have their zeros, which no float keeps.
+        # The numbers keep their trailing zeros, which floats would lose.
         bids, asks = (
             ",".join(f'{{"price":{price:.1f},"qty":{size:.8f}}}' for price, size in levels(side))
             for side in ("bid", "ask")
@@ -421,7 +421,7 @@ class Kraken(Venue):
         return self._wrap("update", self._moved)
 
     def _moved(self, side: str) -> list[tuple[Decimal, Decimal]]:
-        """Return the changes among the ten best levels. What leaves them without being removed is not sent."""
+        """Return the changes among the ten best levels. A level that only drops out of them is not sent."""
         book, shown, best = self.bids if side == "bid" else self.asks, self._shown[side], dict(self.levels(side))
         self._shown[side] = best
         removed = [(price, Decimal(0)) for price in shown if price not in book]
@@ -464,7 +464,7 @@ class Bitfinex(Venue):
         return self._level(*level)
 
     def heartbeat(self) -> None:
-        """Send what comes after fifteen seconds without a change."""
+        """Send the message of fifteen seconds without changes."""
         self.send("hb")
 
 
