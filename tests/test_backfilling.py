@@ -21,8 +21,8 @@ async def test_cuts_lose_nothing_when_the_history_has_all(way):
     assert result.messages > 1_000
 
 
-async def test_gap_comes_in_place_when_the_history_lacks_a_trade():
-    """Where the history lacks a trade, exactly one gap comes, in its place."""
+async def test_gap_takes_the_place_of_a_trade_that_the_history_lacks():
+    """If the history lacks a trade, exactly one gap takes its place."""
     result = await play("lacking", 2, rate=200)
     assert result.is_sound
     assert (result.gaps, result.behind_gaps) == (2, 2)

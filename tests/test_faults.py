@@ -1179,7 +1179,7 @@ async def test_rotation_when_the_new_connection_begins_with_an_acknowledgement_a
 
 
 @in_virtual_time
-async def test_rotation_when_the_signal_itself_comes_again_seconds_later(feed_server):
+async def test_rotation_when_the_signal_itself_is_repeated_seconds_later(feed_server):
     """A signal equal to the previous one rotates the new connection, and is not dropped as a copy."""
     expired = {"e": "listenKeyExpired"}
     async with NumberedBroadcast(feed_server) as broadcast, Followed(feed_server.url, rotate_on=[expired]) as feed:

@@ -945,7 +945,7 @@ async def test_events_are_emitted_in_order(feed_server):
             event.name = "other"
 
 
-async def test_quiet_event_when_no_message_comes(feed_server, caplog):
+async def test_quiet_event_when_no_message_arrives(feed_server, caplog):
     """Without ``idle_timeout`` a silent connection is kept, and reported at 60 s, 120 s, 240 s and so on."""
     async with Feed(feed_server) as feed:
         await feed.wait_connected()

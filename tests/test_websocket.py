@@ -541,7 +541,7 @@ class TestRotating:
             assert feed.statistics().rotations == 1
             assert of_kind(CallbackFailed, events) == []
 
-    async def test_signals_that_come_at_once_rotate_once(self, feed_server):
+    async def test_simultaneous_signals_rotate_once(self, feed_server):
         """A message that passes and ``rotate_every`` at the same moment cause one rotation."""
         async with feed_of(feed_server.url, rotate_on=[{"e": "expired"}], rotate_every=10) as feed:
             connection = await opened(feed, feed_server)

@@ -27,7 +27,7 @@ def levels(book: OrderBook[Any]) -> tuple[list[Any], list[Any]]:
     return [*book.bids], [*book.asks]
 
 
-def test_book_when_snapshots_and_changes_come() -> None:
+def test_book_when_snapshots_and_changes_arrive() -> None:
     """A snapshot replaces all levels; a change sets sizes, and a size of 0 removes a level."""
     book = OrderBook(*BINANCE)
     assert (levels(book), book.best) == (([], []), (None, None))

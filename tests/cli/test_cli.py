@@ -392,7 +392,7 @@ def send_soon(number, seconds=0.1):
 
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
-def test_command_is_cancelled_when_a_signal_comes(number, code, capsys):
+def test_command_is_cancelled_when_a_signal_arrives(number, code, capsys):
     """After SIGINT or SIGTERM the command cleans up and writes its last lines; the exit code is 128 + the signal."""
 
     async def command(output):

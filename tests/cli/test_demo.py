@@ -107,7 +107,7 @@ def test_demo_counts_messages_as_lost_when_they_have_not_arrived_at_the_end(caps
     assert re.search(r"; [1-9]\d* lost, 0 doubled since", summary(capsys.readouterr().out)["cut"])
 
 
-def test_demo_fails_when_messages_come_twice(capsys, monkeypatch):
+def test_demo_fails_when_messages_arrive_twice(capsys, monkeypatch):
     """Repeated numbers count as doubled, and the exit code is 1."""
 
     async def tamper(exchange):
@@ -135,7 +135,7 @@ def test_demo_fails_when_rotation_and_gap_do_not_happen(capsys, monkeypatch):
     assert measured["cut"] == "was not detected"
 
 
-def test_demo_prints_the_summary_so_far_when_a_signal_comes(capsys):
+def test_demo_prints_the_summary_so_far_when_a_signal_arrives(capsys):
     """A signal ends the demo, which prints the values measured so far."""
     send_soon(signal.SIGTERM, 0.5)
     assert cli.main(["demo", "--seconds", "60"]) == 143

@@ -235,7 +235,7 @@ async def test_recording_fails_when_it_would_damage_a_file(server, tmp_path, cap
 
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
-async def test_replay_ends_without_an_error_when_a_signal_comes(tmp_path, number, code):
+async def test_replay_ends_without_an_error_when_a_signal_arrives(tmp_path, number, code):
     """Ctrl-C and SIGTERM end a replay in the middle, and nothing is printed on stderr."""
     path = write(tmp_path / "feed", start(), frame(0.1, 1), frame(1000.0, 2))
     with started("replay", str(path)) as process:
@@ -387,7 +387,7 @@ async def test_server_leaks_nothing_when_a_client_leaves(recorded, loop):
 class TestServe:
     """``rxws serve`` in virtual time."""
 
-    async def test_frames_come_at_their_recorded_pace_when_served(self, recorded):
+    async def test_frames_are_sent_at_their_recorded_pace_when_served(self, recorded):
         """Each frame is sent at its recorded time, scaled by the speed; events are not sent."""
         loop = asyncio.get_running_loop()
         async with assert_no_leaks(), serving(recorded, speed=0.5) as (url, _), connect(url) as client:

@@ -45,7 +45,7 @@ def sends(*messages):
     return script
 
 
-async def test_messages_are_json_lines_when_they_come(server, capfd):
+async def test_messages_are_json_lines_when_they_arrive(server, capfd):
     """Stdout has one line of JSON per message, in order, and nothing else; text that is not JSON becomes a string."""
     server.script = sends({"e": "trade", "n": 1}, "pong", b'{"n": 2}', b"\xff", "[1, 2]")
     assert await tail(server, "--count", "5") == 0
@@ -55,7 +55,7 @@ async def test_messages_are_json_lines_when_they_come(server, capfd):
     assert len(err.splitlines()) == 1
 
 
-async def test_count_is_exact_when_more_messages_come_at_once(server, capsys):
+async def test_count_is_exact_when_more_messages_arrive_at_once(server, capsys):
     """``--count N`` ends the command after exactly N messages."""
     server.script = sends(*range(100))
     assert await tail(server, "--count", "7") == 0
@@ -272,7 +272,7 @@ async def test_terminal_shows_plain_lines_when_rich_or_cursor_movement_is_lackin
 
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
-async def test_process_ends_without_a_traceback_when_a_signal_comes(server, number, code):
+async def test_process_ends_without_a_traceback_when_a_signal_arrives(server, number, code):
     """Ctrl-C and SIGTERM end the process with 130 and 143; printed lines are complete, and there is no traceback."""
     server.script = sends({"n": 1})
     with started("tail", server.url) as process:

@@ -349,7 +349,7 @@ async def test_fail_keeps_the_first_failure(opened):
 
 
 @in_virtual_time
-async def test_abort_lets_the_reader_deliver_the_frames_that_had_come(opened):
+async def test_abort_lets_the_reader_deliver_the_frames_that_had_arrived(opened):
     """Frames that arrived before the abort are still received."""
     opened.websocket.come("a", "b")
     opened.connection.abort()

@@ -112,7 +112,7 @@ async def test_silence_haste_and_floods_are_reported(wiring, connection_reporter
     assert wiring.reporter.counters.dropped == 7
 
 
-async def test_every_gap_is_logged_when_several_come_within_a_second(wiring, connection_reporter, caplog):
+async def test_every_gap_is_logged_when_several_occur_within_a_second(wiring, connection_reporter, caplog):
     """Each Gap has its own line in the log, even if several are reported within a second."""
     for number in range(5):
         connection_reporter.gap(wiring.reporter.now() - number, "network")

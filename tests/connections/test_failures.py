@@ -548,7 +548,7 @@ def test_retry_after_is_bounded_for_any_text(value):
     assert seconds is None or 0 <= seconds <= 86400
 
 
-def test_retry_after_is_ignored_when_it_comes_twice_or_not_at_all():
+def test_retry_after_is_ignored_when_it_is_repeated_or_absent():
     """Retry-After is ignored if the header is sent twice or the response has no headers."""
     twice = refusal(503)
     twice.response.headers["Retry-After"] = "1"

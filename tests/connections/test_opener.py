@@ -294,7 +294,7 @@ async def test_exit_while_a_connection_is_prepared():
 
 
 @in_virtual_time
-async def test_opening_holds_the_messages_that_come_while_it_is_prepared(caplog, monkeypatch):
+async def test_opening_holds_the_messages_that_arrive_while_it_is_prepared(caplog, monkeypatch):
     """Messages are held while the first ones are sent; beyond the limit the oldest are dropped and counted."""
     monkeypatch.setattr(loss_reporter, "HELD_MAX", 3)
     websocket = ScriptedWebsocket()

@@ -382,7 +382,7 @@ async def test_answer_that_arrives_before_another_loss_no_longer_counts(first, t
     assert life.verdicts == ["Resumed" if then else "Gap"]
 
 
-async def test_why_messages_of_no_channel_are_not_proven_is_said(caplog):
+async def test_log_says_why_messages_of_no_channel_are_not_proven(caplog):
     """If only messages without a channel lack a statement, the warning about the gap says what to do."""
 
     async def script(connection):
@@ -651,7 +651,7 @@ async def test_state_is_live_only_when_it_is_decided():
         ({}, {"cursor": "number"}, "cursor='number' matches no field"),
     ],
 )
-async def test_why_nothing_was_proven_is_said_once(caplog, set_up, options, words):
+async def test_log_says_once_why_nothing_was_proven(caplog, set_up, options, words):
     """A warning names, once, the possible reason why the feed does not resume."""
     caplog.set_level(logging.WARNING, "rxws")
     async with ReplayingServer() as server:

@@ -185,7 +185,7 @@ async def test_connection_that_is_resumed_begins_without_a_gap(frames):
 
 
 @in_virtual_time
-async def test_is_resumed_is_read_when_the_first_message_comes():
+async def test_is_resumed_is_read_when_the_first_message_arrives():
     """``is_resumed`` is read when the first message arrives, because a connection may know it only then."""
     websockets = [ScriptedWebsocket(), resuming(is_resumed=False)]
     async with ScriptedFeed(*websockets, parse=lambda raw: Many() if raw == "nothing" else raw) as feed:
@@ -220,7 +220,7 @@ async def test_gap_of_a_connection_that_did_not_resume_precedes_its_first_messag
 
 
 @in_virtual_time
-async def test_gap_stands_before_a_message_that_comes_while_the_connection_takes_over():
+async def test_gap_precedes_a_message_that_arrives_while_the_connection_takes_over():
     """Messages that arrive after ``is_resumed`` was read the first time, and before they are delivered, decide, too."""
 
     def come(event):

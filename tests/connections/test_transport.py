@@ -126,7 +126,7 @@ async def test_an_answer_in_time_ends_the_connection():
 
 
 @in_virtual_time
-async def test_a_close_of_rxws_has_a_limit_of_its_own():
+async def test_a_close_of_rxws_has_its_own_limit():
     """The limit for the library's own close does not shorten the close of ``exit``."""
 
     async def answer_late():

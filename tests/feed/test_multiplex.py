@@ -619,7 +619,7 @@ async def test_five_hundred_channels_survive_rotations_and_cuts():
         assert len(account.record.of(Connected)) == 6
 
 
-async def test_channels_come_and_go_through_rotations_and_cuts():
+async def test_channels_are_added_and_removed_through_rotations_and_cuts():
     """After streams were made and closed at random, the server has subscribed exactly the channels with streams."""
     chance = random.Random(7)
     async with (

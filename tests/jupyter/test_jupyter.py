@@ -26,7 +26,7 @@ virtual = pytest.mark.usefixtures("virtual_time")
 
 
 @virtual
-async def test_live_shows_the_last_items_when_items_come(virtual_time):
+async def test_live_shows_the_last_items_when_items_arrive(virtual_time):
     """The table shows the number of items and the last items, the newest first."""
     source = Subject()
     view = live(source, rows=2)
@@ -103,7 +103,7 @@ async def test_view_ends_when_another_thread_stops_it():
     assert not source.observers
 
 
-async def test_view_is_drawn_in_its_own_thread_when_items_come_from_another():
+async def test_view_is_drawn_in_its_own_thread_when_items_arrive_in_another():
     """An Observable may emit items and end in any thread; the view is drawn in the thread of its loop."""
     source = Subject()
     view = live(source)
@@ -491,7 +491,7 @@ async def test_callback_logs_the_exception_when_its_function_raises(caplog):
 
 
 async def test_keep_stays_inside_when_the_context_is_entered():
-    """``keep`` returns the value of the context and stays inside; it raises an exception of entering."""
+    """``keep`` returns the value of the context and stays inside; it raises the exception if entering fails."""
     calls = []
 
     @asynccontextmanager

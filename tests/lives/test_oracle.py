@@ -123,7 +123,7 @@ def test_gap_at_the_end_of_a_slow_handler_is_excused() -> None:
     assert "Gap without a cause" in reported(evidence, 5.0, 5.0)
 
 
-def test_subscription_may_come_again_while_its_answer_is_on_its_way() -> None:
+def test_subscription_may_be_repeated_while_its_answer_is_under_way() -> None:
     """A client may repeat a subscription whose answer has not arrived, or arrived while its loop was blocked."""
     evidence = rotated()
     evidence.record.repeats.append(Repeat(6.0, "c0", 5.9999))

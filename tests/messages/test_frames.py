@@ -142,7 +142,7 @@ async def test_complete_frames_bypass_recv_when_recv_has_waited_once(server, mon
     await taking_.until_end()
 
 
-async def test_queued_frames_come_first_when_reading_begins(server):
+async def test_queued_frames_are_first_when_reading_begins(server):
     """Frames that are in the library's queue when reading begins precede later ones."""
     websocket = await websockets.connect(server.url)
     await server.connected()

@@ -447,7 +447,7 @@ def test_match_rejects_messages_that_cannot_be_read(filters, error, kind):
     assert set(reported) == ({error} if kind is Broken else set())
 
 
-def test_match_rejects_a_mapping_that_has_nothing_of_one():
+def test_match_rejects_a_mapping_that_lacks_the_methods():
     """A registered Mapping without methods passes no dict, and this is reported."""
     reported = []
     index = Index(on_error=lambda *report: reported.append(report[2]))

@@ -54,7 +54,7 @@ async def test_cursor_of_many_messages_is_that_of_the_last_one() -> None:
     assert filled(make(), Many([{"n": 1}, {"n": 2}, {"x": 0}]), Many()).cursor() == 2
 
 
-async def test_each_channel_has_a_cursor_of_its_own() -> None:
+async def test_each_channel_has_its_own_cursor() -> None:
     """The cursor of a channel is that of its newest message; the whole feed's is the newest of all."""
     ring = filled(make(), {"c": "A", "n": 1}, {"c": "B", "n": 7}, {"c": "A", "n": 2}, {"c": "B", "x": 0})
     assert [ring.cursor("A"), ring.cursor("B"), ring.cursor("C"), ring.cursor()] == [2, 7, None, 2]

@@ -74,7 +74,7 @@ async def take(stream: Any, count: int) -> list[Any]:
         return [await anext(stream) for _ in range(count)]
 
 
-async def test_messages_come_out_as_they_were_captured(nats_server: NatsServer) -> None:
+async def test_messages_are_delivered_as_they_were_captured(nats_server: NatsServer) -> None:
     """A feed delivers the messages that a relay has captured, in order, each with its position."""
     async with capturing(nats_server) as capture:
         await capture.send(*map(trade, range(100)))
@@ -214,7 +214,7 @@ async def test_start_is_where_the_feed_begins(nats_server: NatsServer) -> None:
 
 
 async def test_handlers_and_observables_get_messages(nats_server: NatsServer) -> None:
-    """Handlers, ``messages``, ``async for`` over the feed and operators work, and stop asking when they end."""
+    """Handlers, ``messages``, ``async for`` over the feed and operators work, and stop fetching when they end."""
     async with capturing(nats_server) as capture, rxws.nats.NatsFeed(nats_server.url, start="all") as ws:
         handled: list[Any] = []
         seen: list[Any] = []

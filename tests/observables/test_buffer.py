@@ -345,7 +345,7 @@ async def test_get_when_a_million_are_held():
     assert max(later - earlier for earlier, later in itertools.pairwise(send_queue)) <= module.STREAK == 100
 
 
-async def test_get_when_items_come_one_by_one():
+async def test_get_when_items_arrive_one_by_one():
     """A consumer that waits for each item does not yield to other tasks in addition."""
     buffer = make()
     for number in range(3 * module.STREAK):

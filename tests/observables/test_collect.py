@@ -64,12 +64,12 @@ async def test_collect_when_seconds_are_zero(feed_server):
         assert await stream.collect(seconds=0) == []
 
 
-async def test_collect_when_seconds_are_zero_and_items_come_on_subscribing():
+async def test_collect_when_seconds_are_zero_and_subscribing_delivers_items():
     """With seconds=0, collect returns all items that the source emits during subscribe."""
     assert await rxws.on_loop(rx.of(*range(1000))).collect(seconds=0) == list(range(1000))
 
 
-async def test_collect_when_a_message_comes_at_the_end_of_the_seconds(virtual_time):
+async def test_collect_when_a_message_arrives_at_the_end_of_the_seconds(virtual_time):
     """The stream keeps a message that arrives when the seconds are over."""
     wiring = Wiring()
     stream = wiring.stream()

@@ -406,7 +406,7 @@ async def test_subscriber_when_an_item_contains_a_coroutine(hot, gather):
     assert "no operator awaited the coroutine" in str(error)
 
 
-async def test_subscriber_when_coroutines_come_during_subscribe(hot):
+async def test_subscriber_when_coroutines_arrive_during_subscribe(hot):
     """Coroutines that are emitted before subscribe returns are closed, too, and reported once."""
     errors = []
     on_loop(rx.of(1, 2, 3)).pipe(ops.map(answer)).subscribe(print, errors.append)
@@ -535,7 +535,7 @@ async def test_replay_when_given_a_scheduler(hot):
     assert hot.replay(scheduler=scheduler).subject.scheduler is scheduler
 
 
-async def test_group_by_when_a_key_comes(hot):
+async def test_group_by_when_a_key_arrives(hot):
     """group_by emits AsyncObservables with their key, which support async for and pipe."""
     iterator = aiter(hot.pipe(ops.group_by(lambda item: item % 2)))
     emit(hot, 1)

@@ -499,7 +499,7 @@ def test_as_type_when_messages_fit(kind: Any, expected: Any) -> None:
     assert collect(messages.pipe(rxops.as_type(kind, strict=False))) == [expected, expected, "end"]
 
 
-def test_as_type_when_a_gap_comes(caplog: pytest.LogCaptureFixture) -> None:
+def test_as_type_when_an_item_is_a_gap(caplog: pytest.LogCaptureFixture) -> None:
     """A Gap is passed on unchanged, and not rejected."""
     gap = rxws.Gap(name="feed", time=1.0, start=0.5, end=1.0, reason="network", last_message=None)
     assert collect(rx.of([1], gap).pipe(rxops.as_type(list[int]))) == [[1], gap, "end"]
@@ -649,7 +649,7 @@ def test_windows_when_a_key_falls_silent_with_several_open() -> None:
     ]
 
 
-def test_windows_when_the_timer_comes_early() -> None:
+def test_windows_when_the_timer_is_early() -> None:
     """If a message has closed a window before its timer fires, the timer closes no other window."""
     records = [on_next(300, trade(1)), on_next(305, trade(10)), on_next(311, trade(17))]
     result = marbles(rxops.windows(10, time="T", unit="s", timeout=3.0), *records)
@@ -756,7 +756,7 @@ def test_detect_gaps_when_numbers_are_missing() -> None:
     assert rxops.SequenceGap(7, 9, None).missing == 2
 
 
-def test_detect_gaps_when_numbers_repeat_or_come_late() -> None:
+def test_detect_gaps_when_numbers_repeat_or_are_late() -> None:
     """Repeated and late messages are passed on without a gap."""
     assert numbers(1, 2, 2, 3) == [1, 2, 2, 3]
     assert numbers(1, 3, 2, 4, 5) == [1, (2, 3), 3, 2, 4, 5]
@@ -830,7 +830,7 @@ def test_stale_after_when_all_fall_silent() -> None:
     assert [(record.time, record.value.value.key) for record in result] == [(240, "a"), (240, "b"), (250, "c")]
 
 
-def test_stale_after_when_nothing_ever_comes() -> None:
+def test_stale_after_when_nothing_ever_arrives() -> None:
     """Without a key the whole Observable is watched from the subscription on, and so are expected keys."""
     assert marbles(rxops.stale_after(30.0)) == [on_next(230, rxops.Stale(None, 30.0, None))]
     result = marbles(rxops.stale_after(30.0, "s", expected=["a", "b"]), on_next(215, quote("b", 1)))

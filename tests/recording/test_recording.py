@@ -344,7 +344,7 @@ def test_read_when_compressed_data_is_damaged(tmp_path: Path, ending: str) -> No
     assert 1 <= len(reading.bad_lines) <= 3
 
 
-def test_read_when_damage_comes_in_a_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_read_when_a_line_is_damaged(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The incomplete line before the damage is one bad line, and the damage is another."""
     monkeypatch.setattr(lines, "CHUNK", 8)
     path, random = tmp_path / "feed.gz", Random(1)
@@ -412,7 +412,7 @@ class TwoFrames(ScriptedWebsocket):
         super().__init__('{"n": 1}', b'{"n": 2}')
 
 
-async def test_record_when_frames_come(path: Path) -> None:
+async def test_record_when_frames_arrive(path: Path) -> None:
     """Frames and events are recorded in order, between a header and an end."""
     async with assert_no_leaks(), ScriptedFeed(TwoFrames(), name="feed") as ws:
         with record(ws, path) as running:
@@ -528,7 +528,7 @@ async def test_recording_when_the_feed_ends(plain: Path) -> None:
     assert [type(entry) for entry in read(plain)][-3:] == [SessionStart, StateEntry, SessionEnd]
 
 
-async def test_frames_when_they_come_while_the_feed_is_closing(plain: Path) -> None:
+async def test_frames_when_they_arrive_while_the_feed_is_closing(plain: Path) -> None:
     """A frame that arrives after ``exit()`` is neither delivered nor recorded."""
 
     class Late(ScriptedWebsocket):

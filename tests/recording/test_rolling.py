@@ -59,7 +59,7 @@ def test_file_for_each_period(tmp_path, roll, names):
     assert frames(read(tmp_path)) == [1, 2, 3, 4]
 
 
-def test_each_file_is_a_recording_of_its_own(tmp_path):
+def test_each_file_is_its_own_recording(tmp_path):
     """It begins with its session and the state, and ends properly; together they have one session."""
     begun = session(tmp_path, "hour")
     begun.append([note(1, 1), note(3_601, 2), (3_602.0, None)], START)

@@ -373,7 +373,7 @@ def test_entries_when_a_feed_was_silent(plain: Path, silence: float, place: int)
 
 
 @pytest.mark.parametrize("silence", [2.0, 3600.0, 3 * DAY])
-def test_entries_when_each_comes_after_a_silence(plain: Path, silence: float) -> None:
+def test_entries_when_each_follows_a_silence(plain: Path, silence: float) -> None:
     """A feed with a long silence before each message is read completely."""
     write(plain, start(), *(frame(n * silence, n) for n in range(30)), end(30 * silence))
     reading = read(plain)

@@ -28,7 +28,7 @@ async def reporter(virtual_time, caplog):
     return Reporter(virtual_time, "feed")
 
 
-async def test_suppressed_lines_are_said_when_the_second_is_over(reporter, caplog):
+async def test_suppressed_lines_are_counted_when_the_second_is_over(reporter, caplog):
     """The first line about a subject is written at once; then one line per second counts the suppressed ones."""
     for number in range(5):
         reporter.log(logging.WARNING, "number %d", number)
@@ -44,7 +44,7 @@ async def test_suppressed_lines_are_said_when_the_second_is_over(reporter, caplo
     assert lines(caplog)[3:] == ["feed: number 6"]
 
 
-async def test_lines_are_a_second_apart_when_a_suppressed_one_was_said(reporter, caplog):
+async def test_lines_are_a_second_apart_when_suppressed_ones_were_counted(reporter, caplog):
     """The line that reports suppressed ones counts as a line, so the next line follows a second later."""
     said = []
     for pause in (0.0, 0.5, 1.1, 0.8):
@@ -103,8 +103,8 @@ async def test_loss_is_logged_when_it_follows_a_rotation(virtual_time, caplog):
     ]
 
 
-async def test_what_is_suppressed_is_said_when_the_feed_ends(reporter, caplog):
-    """At the end of a feed the numbers of suppressed lines are written, even if not yet due, and no timer is left."""
+async def test_suppressed_lines_are_counted_when_the_feed_ends(reporter, caplog):
+    """At the end of a feed, a line counts the suppressed ones, even if it is not yet due, and no timer is left."""
     for _ in range(3):
         reporter.log(logging.WARNING, "a line")
     reporter.close()

@@ -48,7 +48,7 @@ async def test_refusal_concerns_the_channel_that_is_left_when_the_others_are_acc
     assert (accepted, answers.is_complete) == (["a"], True)
 
 
-async def test_only_refusal_concerns_all_channels_when_no_other_answer_comes():
+async def test_only_refusal_concerns_all_channels_when_no_other_answer_arrives():
     """If the only answer is a refusal, all channels of the message are refused."""
     answers, accepted = answers_to("abc")
     assert answers.take({"no": True})

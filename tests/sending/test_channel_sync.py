@@ -702,7 +702,7 @@ def one_by_one(feed, names, rejected="named", **options):
 @pytest.mark.parametrize("rejected", ["named", "alike"])
 @pytest.mark.parametrize("order", ["abc", "bac", "cab", "acb"])
 @pytest.mark.parametrize("pause", [0.0, 0.4])
-async def test_only_the_refused_channel_is_refused_when_answers_come_one_by_one(rejected, order, pause):
+async def test_only_the_refused_channel_is_refused_when_answers_arrive_one_by_one(rejected, order, pause):
     """If each channel of a combined message is answered, in any order, a refusal applies to one channel only."""
     async with ScriptedFeed(parse=json.loads) as feed:
         await feed.wait_connected()
@@ -751,7 +751,7 @@ async def test_filter_of_consents_names_the_refused_channel_when_refusals_are_al
         assert len(streams) == 3
 
 
-async def test_only_unanswered_channels_are_sent_again_when_answers_come_one_by_one():
+async def test_only_unanswered_channels_are_sent_again_when_answers_arrive_one_by_one():
     """If only some channels of a message are answered, the others are reported and sent again in one message."""
     async with ScriptedFeed(parse=json.loads) as feed:
         await feed.wait_connected()
@@ -772,7 +772,7 @@ async def test_only_unanswered_channels_are_sent_again_when_answers_come_one_by_
         assert len(streams) == 4
 
 
-async def test_nothing_is_sent_again_when_the_answer_comes_during_the_wait_for_a_slot():
+async def test_nothing_is_sent_again_when_the_answer_arrives_during_the_wait_for_a_slot():
     """An answer still counts while the second attempt waits for a slot of ``send_limit``; the slot is released."""
     async with ScriptedFeed(send_limit=(1, 9.9)) as feed:
         await feed.wait_connected()

@@ -58,7 +58,7 @@ def test_wanted_channels_are_subscribed_in_order_when_a_connection_is_new():
     assert take_all(subscriptions) == ["+c", "+a", "+b"]
 
 
-def test_unsubscribe_comes_first_when_both_are_due():
+def test_unsubscribe_is_first_when_both_are_due():
     """A channel that is no longer wanted is unsubscribed before another one is subscribed."""
     wanted = ChannelRegistry()
     subscriptions = Subscriptions(wanted)
@@ -143,7 +143,7 @@ def test_halves_are_separate_commands_when_a_command_is_divided():
     assert [names_of(subscriptions.take_command()) for _ in range(3)] == ["abc", "de", "f"]
 
 
-def test_refused_channel_comes_last_when_a_connection_is_new():
+def test_refused_channel_is_last_when_a_connection_is_new():
     """A channel that was refused before is subscribed last and alone, until this succeeds or it is no longer wanted."""
     wanted = ChannelRegistry()
     for name in "abcd":

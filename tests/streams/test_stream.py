@@ -512,7 +512,7 @@ async def test_subscriber_when_it_subscribes_another(wiring):
     assert added == [[2]]
 
 
-async def test_subscriber_when_another_comes_during_the_waiting_messages(wiring):
+async def test_subscriber_when_another_subscribes_during_the_waiting_messages(wiring):
     """A subscriber that is added while the first one gets the waiting messages gets none of these."""
     stream = wiring.stream()
     wiring.route(1, 2)
@@ -903,7 +903,7 @@ async def test_stream_when_collected_during_a_match(wiring):
     assert kept.pending == letting.pending == 2
 
 
-async def test_stream_when_collected_in_a_cycle_while_messages_come(wiring):
+async def test_stream_when_collected_in_a_cycle_while_messages_arrive(wiring):
     """A stream in a cycle of references can be collected at any allocation."""
     thresholds = gc.get_threshold()
     kept = wiring.stream()

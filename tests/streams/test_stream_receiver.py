@@ -93,7 +93,7 @@ async def test_overflow_when_the_buffer_is_full(wiring):
     assert len(got) == 2
 
 
-async def test_abandon_when_messages_come(wiring):
+async def test_abandon_when_messages_arrive(wiring):
     """A receiver whose stream was garbage-collected keeps no further message."""
     receiver = make(wiring)
     receiver.abandon()

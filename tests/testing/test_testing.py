@@ -100,7 +100,7 @@ class FeedServerTests:
         await server.disconnected()
         assert (await server.connected()).number == 1
 
-    async def test_wait_raises_timeout_error_when_nothing_comes(self, server):
+    async def test_wait_raises_timeout_error_when_nothing_arrives(self, server):
         """Every wait is bounded, and its TimeoutError names the expected and the actual state."""
         with pytest.raises(TimeoutError, match=r"expected 1 connections, had 0 in 0 handshakes"):
             await server.connected(timeout=0.02)
@@ -642,7 +642,7 @@ class TestNumberedBroadcast:
                     arrivals.append((message["channel"], message["n"]))
         return seen, arrivals
 
-    async def test_numbers_come_once_and_in_order_per_channel_when_lags_differ(self, feed_server):
+    async def test_numbers_arrive_once_and_in_order_per_channel_when_lags_differ(self, feed_server):
         """With random lags the order on each channel is kept, and channels interleave differently per connection."""
         numbers = random.Random(7)
         async with (
@@ -702,7 +702,7 @@ class TestNumberedBroadcast:
             assert [await client.recv() for _ in range(4)] == ["x1", "x2", "x3", "y1"]
             assert broadcast.sent == {"x": 3, "y": 1}
 
-    async def test_message_comes_no_earlier_than_its_lag(self, feed_server):
+    async def test_message_arrives_no_earlier_than_its_lag(self, feed_server):
         """A message with a short lag waits for the previous message of its channel; none arrives before its lag."""
         lags = iter([0.5, 0.1, 0.7])
         loop = asyncio.get_running_loop()

@@ -14,7 +14,7 @@ LIVES = 8
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_every_message_comes_once_in_order_or_after_a_gap(kind):
+def test_every_message_is_delivered_once_in_order_or_after_a_gap(kind):
     """Each message is delivered once and in order, or a gap covers it; there is no gap while a joined line is open."""
     total, faulty = total_of(kind, range(LIVES))
     assert faulty == {}

@@ -241,7 +241,7 @@ def test_incomparable_message_is_delivered_from_every_joined_line():
     assert two_joined().at(0.8, "1?", "2?", "1?").out == ["1?", "2?", "1?"]
 
 
-def test_repeated_value_is_new_when_it_comes_long_after():
+def test_repeated_value_is_new_when_it_arrives_much_later():
     """A message is delivered even if a much older equal one, which the joined line does not owe, is remembered."""
     table = Table()
     table.matcher.begin(1, ["x"], 0.0)
@@ -267,7 +267,7 @@ def test_held_equal_message_after_the_newest_copy_uses_up_a_credit():
     assert table.at(0.7, "2h", "2h").out == ["2h"]
 
 
-def test_copies_may_come_in_another_order():
+def test_copies_may_arrive_in_another_order():
     """A copy that arrives after a newer copy is dropped too."""
     assert two_joined().at(0.8, "1c", "1d", "2d", "2c", "2e").out == ["1c", "1d", "2e"]
 
@@ -275,7 +275,7 @@ def test_copies_may_come_in_another_order():
 # A line that is behind, mute, or strange
 
 
-def test_joined_line_is_lost_when_a_message_has_not_come_within_reach():
+def test_joined_line_is_lost_when_a_message_has_not_arrived_within_reach():
     """A joined line that lacks a unique message for ``reach`` seconds is behind, and must agree again."""
     table = two_joined().at(1.0, "1c").tick(3.0)
     assert table.matcher.is_joined(2)
@@ -733,7 +733,7 @@ def outcomes(matcher):
     return [each for each in matcher.out if not isinstance(each, Joined)]
 
 
-def test_line_resumes_when_everything_since_the_first_copy_has_come_again():
+def test_line_resumes_when_everything_since_the_first_copy_has_arrived_again():
     """A line resumes without a gap when copies of all messages since its first copy have arrived on it."""
     matcher = resuming(Proof.COPIES, "a", "b", "c")
     matcher.acknowledged(2, "A", 6.0)
@@ -864,7 +864,7 @@ def test_gap_precedes_the_reserved_line_when_both_lines_fell_silent_in_the_end()
     assert table.out == [GapFound(0.0, 2.0, ("x",)), "2a", "2b"]
 
 
-def test_one_message_of_the_reserved_line_may_have_come_with_the_subscription():
+def test_one_message_of_the_reserved_line_may_have_arrived_with_the_subscription():
     """One message on the new line, such as a snapshot at the start, does not show that the old line is mute."""
     table = rotation().at(0.1, "2s").tick(0.7)
     table.matcher.ended(1, 1.0)
@@ -901,7 +901,7 @@ def test_reserved_line_that_lags_is_given_the_time_of_its_lag():
     assert table.tick(3.5).at(4.2, "2c", "2d").out == ["1a", "1b", "1c", Joined(2, "x"), "2d"]
 
 
-def test_new_channel_is_delivered_from_the_reserved_line_when_its_message_comes_first():
+def test_new_channel_is_delivered_from_the_reserved_line_when_its_message_is_first():
     """A channel that is subscribed in a rotation is delivered from the line on which its first message arrives."""
     table = rotation(channels=()).acknowledge(0.1, 2).at(0.2, "2a").at(0.3, "2b").acknowledge(0.3, 1)
     assert table.at(0.4, "1b", "1c", "2c").out == ["2a", "2b", "2c"]
@@ -911,7 +911,7 @@ def test_new_channel_is_delivered_from_the_reserved_line_when_its_message_comes_
     assert table.at(0.6, "2d").out == ["2d"]
 
 
-def test_new_channel_is_delivered_from_the_old_line_when_its_message_comes_first():
+def test_new_channel_is_delivered_from_the_old_line_when_its_message_is_first():
     """An acknowledgement does not decide which line delivers a new channel; only the first message does."""
     table = rotation(channels=()).acknowledge(0.1, 2).acknowledge(0.2, 1).at(0.3, "1a").at(0.4, "2b")
     assert table.at(0.5, "1b", "1c").out == ["1a", "1b", "1c"]
