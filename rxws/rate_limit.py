@@ -39,7 +39,7 @@ class SlidingWindow:
         self._window: Final = seconds + MARGIN
         self._used: Final[deque[float]] = deque()
         self._taken = 0
-        #: Called when a slot was used or released: all that wait for a slot.
+        #: The functions of all that wait for a slot; called when a slot was used or released.
         self.waiting: Final[set[Callable[[], None]]] = set()
 
     def delay(self, now: float) -> float:

@@ -82,7 +82,7 @@ def test_dir_lists_only_names_that_can_be_loaded() -> None:
 
 
 async def test_observables_still_complete_operators() -> None:
-    """Only classes hide the operators: ``dir`` of an Observable lists them, for completion in notebooks."""
+    """``dir`` of an Observable lists the operators, for completion in notebooks; ``dir`` of its class does not."""
     async with rxws.demo.serve(rate=0) as exchange, rxws.ReactiveWebSocket(exchange) as ws:
         assert {"map", "buffer_with_time", "collect"} <= {*dir(ws.messages)}
         assert "map" not in dir(rxws.AsyncObservable)

@@ -286,7 +286,7 @@ class Subscriptions(dict[Hashable, Subscription]):
             self._rest(subscription)
 
     def postpone(self, channel: Channel) -> float:
-        """Note that the command for a channel has failed. Return the seconds until it is to be freed."""
+        """Note that the command for a channel has failed. Return the seconds after which to call :meth:`free`."""
         self._enter(self[channel.identity], _State.POSTPONED)
         return next(self[channel.identity].delays)
 

@@ -87,7 +87,7 @@ class Table:
 
     Attributes:
         rows: the messages by position, in the order in which they were processed.
-        last: the last position that each worker of the present ones has processed.
+        last: the last position that each of the present workers has processed.
     """
 
     def __init__(self) -> None:

@@ -186,7 +186,7 @@ async def test_roll_that_is_wrong(tmp_path, roll, error):
 
 
 async def test_folder_that_cannot_be_used(tmp_path):
-    """A file in the place of the folder raises, and a folder without recordings, too."""
+    """A file in place of the folder raises, and so does a folder without recordings."""
     path = tmp_path / "file"
     path.touch()
     async with rxws.ReactiveWebSocket("ws://127.0.0.1:9") as ws:
