@@ -21,7 +21,7 @@ from .connection import Connection
 from .connection_reporter import ConnectionReporter
 from .failures import Failure
 from .matching import GapFound, Joined, Limits, Lost, Matcher, Reopen
-from .merger import Merger, Source, Unit
+from .merger import COMPARABLE, Merger, Source, Unit
 from .opener import ConnectionSender
 from .overlap import FARTHEST
 
@@ -159,7 +159,7 @@ class Arbitration(Merger):
                 self._channel_by_identity = self._matcher.channel_by_identity()
 
     def _flush(self) -> None:
-        changes = [each for each in self._matcher.out if not isinstance(each, tuple | GapFound)]
+        changes = [each for each in self._matcher.out if not isinstance(each, (tuple, GapFound))]
         super()._flush()
         for change in changes:
             if isinstance(change, Joined):
@@ -206,6 +206,8 @@ class Arbitration(Merger):
 
     def _is_copy(self, number: int, frame: Frame) -> bool:
         """Drop a frame whose message is a copy, before it is parsed."""
+        if type(frame) not in COMPARABLE:
+            return False
         channel = self._channel_by_identity.get(frame, _UNKNOWN)
         # Where the server names channels on each connection, equal frames may belong to different channels.
         if (

@@ -20,10 +20,14 @@ from .connection import Connection
 from .matching import INCOMPARABLE, GapFound, Matcher
 from .opener import ConnectionSender
 
-__all__ = ["Merger", "Source", "Unit"]
+__all__ = ["COMPARABLE", "Merger", "Source", "Unit"]
 
 #: The largest number of frames that are delivered at once. If there are more, other tasks run in between.
 SLICE: Final = 256
+
+
+#: The types of frames that can be compared as they are. A connection of the user's own may bring others.
+COMPARABLE: Final = frozenset({str, bytes})
 
 
 @dataclass(slots=True, eq=False)
@@ -123,7 +127,7 @@ class Merger(ABC):
             channel = self._sender.channel_of(item, self._connections[number])
             if identity is not INCOMPARABLE:
                 channel = self._channel_by_identity.setdefault(identity, channel)
-            if self._sender.is_leaving(self._connections[number], channel):
+            if channel is not None and self._sender.is_leaving(self._connections[number], channel):
                 # The message belongs to a subscription that has ended. If the channel is subscribed again, messages in
                 # between are missing.
                 self._discard(1)
@@ -132,7 +136,8 @@ class Merger(ABC):
             if is_per_connection and self._is_superfluous(number, channel):
                 self._discard(1)
                 continue
-            is_answer = any(item is each for each in self._connections[number].inbound.resolved)
+            resolved = self._connections[number].inbound.resolved
+            is_answer = bool(resolved) and any(item is each for each in resolved)
             key = INCOMPARABLE if is_per_connection or is_answer else identity
             self._match(number, channel, key, (source, place), len(frame))
 
@@ -146,6 +151,10 @@ class Merger(ABC):
         if not out:
             return
         self._matcher.out = []
+        if len(out) == 1 and isinstance(out[0], tuple) and self._backlog is None:
+            source, place = out[0][0]
+            self._deliver(source, [place])
+            return
         entries: list[tuple[GapFound | Source, list[int]]] = []
         for outcome in out:
             if isinstance(outcome, GapFound):
@@ -201,6 +210,8 @@ class Merger(ABC):
 
     def _identity(self, default: Hashable, message: Any) -> Hashable:
         identity = self._dispatcher.hooks.identity
+        if identity is None and type(default) in COMPARABLE:
+            return default
         with self._reporter.guard(identity or "the identity of a frame", message):
             found = default if identity is None or type(message) is Gap else identity(message)
             # The matcher uses the identity as a key of a dict, so it must be hashable and equal to itself.

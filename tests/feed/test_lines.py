@@ -489,3 +489,15 @@ async def test_frames_are_parsed_on_every_line_if_parsing_depends_on_earlier_fra
         await feed.come(1)
         assert len(parsed) == 40
         feed.check()
+
+
+async def test_frames_that_cannot_be_compared_are_delivered_from_the_lines_that_deliver():
+    """A frame that cannot be hashed is never a copy. It is delivered from each joined line, and lost on none."""
+    async with Lines(parse=lambda raw: raw if isinstance(raw, bytearray) else int(raw)) as feed:
+        await feed.joined()
+        for websocket in feed.websockets:
+            websocket.come(bytearray(b"x"))
+        await feed.come(4)
+        assert feed.record.messages.count(bytearray(b"x")) == 2
+        assert feed.statistics().rejected == 0
+        assert feed.record.of(LineLost) == []

@@ -99,7 +99,7 @@ class Memory:
     def _shrink(self, new: Delivery) -> list[Delivery]:
         tail = self._tails[new.channel] = self._tails.pop(new.channel, deque())
         tail.append(new)
-        left = deque(tail.popleft() for _ in range(len(tail) - self._tail))
+        left = [tail.popleft()] if len(tail) > self._tail else []
         self._tails_size += new.size - sum(each.size for each in left)
         while len(self._tails) > self._messages or (self._tails_size > self._bytes and len(self._tails) > 1):
             oldest = self._tails.pop(next(iter(self._tails)))
