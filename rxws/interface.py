@@ -82,8 +82,8 @@ class AsyncWebsocketStreamInterface(Consuming[T], metaclass=ABCMeta):
             for it: ``url``, ``connect_options``, the functions in the list ``on_open``, and
             ``on_open(connection, cursor)``. So is ``subscribe`` of :meth:`multiplex`, with the cursor of its channel.
         sequence: where a message contains its number, which grows by one: a key, a path, or a function of the message;
-            or a list of two of these, for the first and the last number of a message. By default None: messages have no
-            numbers.
+            or a list of two of these, for the first and the last number of a message. A hole in the numbers is a
+            ``Gap``. By default None: messages have no numbers.
         key: where a message names the part of the channel that it belongs to, if the server numbers the messages of
             each part separately: a key, a path, or a function of the message. By default None: the messages of a
             channel are numbered together.

@@ -11,6 +11,7 @@ from typing import Any, Final
 from ..messages.backlog import Backlog
 from ..messages.dispatcher import FrameDispatcher
 from ..messages.frames import Frame
+from ..messages.numbers import Counted
 from ..observables.loop_context import LoopContext
 from ..options import Options
 from .connection import Connection
@@ -77,7 +78,7 @@ class Overlap(Merger):
         self.held = 0
         self.duplicates = 0
         self.is_released = self.has_mixed = False
-        self._has_ended = False
+        self._has_ended = self._is_recalling = False
         # The gaps that the new connection had before it agreed.
         self._missed: list[Unit] = []
         self._old = old
@@ -87,13 +88,16 @@ class Overlap(Merger):
         self._settle: Final = options.handover_settle
         self._looked_at = math.inf
         self._verdict = Verdict.WAIT
+        self._numbers = None if dispatcher.recent is None else dispatcher.recent.numbers
+        # The numbers that arrived on the new connection.
+        self._numbered: set[Counted] = set()
         reach = max(options.reach, self._timeout)
         limits = Limits(options.handover_settle, reach, max(FARTHEST, reach), HELD_MAX, BYTES_MAX)
         super().__init__(context, dispatcher, sender, self._make_matcher(limits))
         last_new = old.inbound.last_received_at
         self._last_new: Final = old.opened_at if last_new is None else last_new
-        channels = dict.fromkeys((None, *old.channels, *sender.asked(old)))
-        self._matcher.begin(old.number, channels, self._now(), self._last_new)
+        self._channels = dict.fromkeys((None, *old.channels, *sender.asked(old)))
+        self._matcher.begin(old.number, self._channels, self._now(), self._last_new)
         old.inbound.deliver(self._add(old))
 
     def _make_matcher(self, limits: Limits) -> Matcher[Unit]:
@@ -103,8 +107,10 @@ class Overlap(Merger):
 
     def recall(self, delivered: Iterable[tuple[Frame, Any]]) -> None:
         """Remember these frames and their messages as delivered, the oldest first."""
+        self._is_recalling = True
         for frame, message in delivered:
             self._take(self._old.number, frame, message, 0)
+        self._is_recalling = False
         self._matcher.out.clear()
 
     def hold(self, new: Connection) -> None:
@@ -215,8 +221,30 @@ class Overlap(Merger):
         super()._take(number, frame, message, received)
 
     def _match(self, number: int, channel: Hashable, key: Hashable, unit: Unit, size: int) -> None:
-        self.held += not (number == self._old.number or self.is_released)
-        super()._match(number, channel, key, unit, size)
+        if self._is_former(channel):
+            return
+        is_old = number == self._old.number
+        self.held += not (is_old or self.is_released)
+        if is_old or not self._is_repeated(number, channel, key, unit):
+            super()._match(number, channel, key, unit, size)
+
+    def _is_former(self, channel: Hashable) -> bool:
+        """Return whether a recalled message belongs to a channel that was unsubscribed meanwhile."""
+        return self._is_recalling and channel not in self._channels
+
+    def _is_repeated(self, number: int, channel: Hashable, key: Hashable, unit: Unit) -> bool:
+        """Return whether a number has already arrived on the new connection, and its message is no longer held.
+
+        A server may send the last values before it sends the missed messages again. Only the latter are in order.
+        """
+        counted = None if self._numbers is None else self._numbers.read(channel, self._item(unit))
+        if counted is None:
+            return False
+        if counted not in self._numbered:
+            self._numbered.add(counted)
+            return False
+        self._matcher.copies += 1
+        return not self._matcher.withdraw(number, channel, key)
 
     def _is_superfluous(self, number: int, channel: Hashable) -> bool:
         return self._matcher.owner(channel) not in (None, number)

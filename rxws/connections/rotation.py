@@ -76,7 +76,7 @@ class Rotation(Line):
                     return await self._resume(opened, old, resumption)
             if old is not None and resumption is not None and resumption.has_begun:
                 # The held messages are lost, so nothing that they proved is valid on the next connection.
-                resumption = await self._recall(old, is_repeated=True)
+                resumption = await self._recall(old)
             self._resolve_rotation(False)
             await self._pause(opened)
         self._is_entered = old is None or old.failure.reason != "rotation"
@@ -84,17 +84,11 @@ class Rotation(Line):
         await self._losses.deliver(opened)
         return opened
 
-    async def _recall(self, old: Connection, *, is_repeated: bool = False) -> Resumption | None:
-        """Return the resumption for the connection that replaces ``old``; None if the feed cannot resume.
-
-        Args:
-            old: the connection that ended last.
-            is_repeated: whether a replacement of ``old`` has already ended before it delivered.
-        """
+    async def _recall(self, old: Connection) -> Resumption | None:
+        """Return the resumption for the connection that replaces ``old``; None if the feed cannot resume."""
         recent = self._dispatcher.recent
         if not recent:
             return None
-        recent.await_delivery(is_repeated=is_repeated)
         since = self._losses.last_delivery(old)
 
         def announce(start: float) -> None:
@@ -111,10 +105,12 @@ class Rotation(Line):
         self._is_entered = old.failure.reason != "rotation"
         await self._enter(new, None)
         report.reconnected(old.failure.reason)
-        if resumption.is_broken and recent is not None:
-            report.not_resumed(resumption.doubts(recent))
-        resumption.on_resumed = functools.partial(report.resumed, new.number)
-        await resumption.deliver_held()
+
+        def broken() -> None:
+            if recent is not None:
+                report.not_resumed(resumption.doubts(recent))
+
+        await resumption.deliver_held(functools.partial(report.resumed, new.number), broken)
         self._forgetting = self._loop.create_task(self._forget(resumption, new), name="rxws forget resumption")
         return new
 
@@ -181,6 +177,9 @@ class Rotation(Line):
             # The cause of its end may also end the other connection soon.
             await self._ended_within(POLL_INTERVAL, new)
         self._losses.last_delivery(old)
+        if not is_planned and self._dispatcher.recent and overlap.verdict(new) is not Verdict.PROVEN:
+            # The next connection resumes, while this one may lack messages of the old one.
+            await self._close_for_rotation(new)
         if new.reader.done():
             # No other connection has the held messages, so deliver them, unless the server sends them again.
             is_needed = overlap.is_holding and self._dispatcher.recent is None
@@ -242,6 +241,8 @@ class Rotation(Line):
             connection: the new connection.
             lost: the connection that ended before it without an overlap, for which a gap is reported; otherwise None.
         """
+        if self._dispatcher.recent is not None:
+            self._dispatcher.recent.deliver_from(connection.number)
         self._report_connected(connection, lost)
         if lost is not None:
             self._losses.replaced(connection, lost)

@@ -30,6 +30,7 @@ from ..errors import ConnectFailed, FeedClosed, RxwsError, SendFailed
 from ..messages.dispatcher import FrameDispatcher
 from ..messages.filters import Filter
 from ..messages.frames import Websocket
+from ..messages.numbers import Numbers
 from ..messages.recent import RecentMessages
 from ..messages.router import Router
 from ..observables.hot import CurrentObservable, HotObservable
@@ -134,16 +135,19 @@ class Feed:
     def _keep_recent(self, hooks: Hooks) -> RecentMessages:
         """Keep the newest messages from now on, for connections that resume."""
         # Check the options now, so that wrong ones raise here and not after the first loss.
-        Resumption.check(self.options)
+        Resumption.statement_of(self.options)
         is_own = hooks.per_connection or (lambda _message: False)
         channels = self.sender.channels
+
+        def counts(message: Any) -> bool:
+            return not is_own(message)
+
         recent = channels.recent = RecentMessages(
-            self.reporter,
-            self.options.cursor,
-            counts=lambda message: not is_own(message),
-            channel_of=channels.channel_of,
-            channels=lambda: channels,
+            self.reporter, self.options.cursor, counts=counts, channel_of=channels.channel_of, channels=lambda: channels
         )
+        if self.options.sequence is not None:
+            announce = functools.partial(self.router.report_gap, reason="source")
+            recent.numbers = Numbers(self.options, self.reporter, channels.channel_of, counts, announce)
         self.dispatcher.recent = recent
         return recent
 

@@ -111,10 +111,13 @@ class FrameDispatcher:
         """Return a sink that delivers the messages of a connection as soon as they arrive."""
         frames, number, names, route_all = self.frames, inbound.number, inbound.names, self.router.route
         keep = None if self.recent is None else self.recent.add
+        compare = None if self.recent is None or self.recent.numbers is None else self.recent.numbers.compare
 
         def route(message: Any) -> None:
             # The name is looked up first, because a receiver may subscribe a channel that gets the name.
             channels = names.channels_of(message) if names else ()
+            if compare is not None:
+                compare(message, channels[0] if channels else None)
             route_all(message)
             for channel in channels:
                 self.router.route_to(channel, message)

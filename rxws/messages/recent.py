@@ -11,6 +11,7 @@ from ..reporting.reporter import Reporter
 from .fields import Field, field_reader
 from .frames import Frame
 from .hooks import Many
+from .numbers import Numbers
 
 __all__ = ["WHOLE_FEED", "RecentMessages"]
 
@@ -28,6 +29,9 @@ CHUNKS: Final = 10
 #: The channel to pass for the cursor of the whole feed.
 WHOLE_FEED: Final = object()
 
+#: Stands in place of an answer in which a channel's cursor is forgotten.
+_FORGOTTEN: Final = object()
+
 
 class RecentMessages:
     """A ring of the newest delivered frames with their messages. It finds the newest cursor in them on demand.
@@ -35,7 +39,7 @@ class RecentMessages:
     Attributes:
         field: the field of a message that is its cursor; None: a message is its own cursor.
         was_asked: whether ``cursor`` was called.
-        watch: called with each message, which may be a ``Many``, before it is delivered; None: nothing is called.
+        numbers: compares the numbers of the messages; None: they are not compared.
 
     Args:
         reporter: reports the exceptions of a ``cursor`` that is a function.
@@ -56,7 +60,7 @@ class RecentMessages:
         self._reporter = reporter
         self.field: Final = cursor
         self.was_asked = False
-        self.watch: Callable[[Any], None] | None = None
+        self.numbers: Numbers | None = None
         self._read = None if cursor is None else field_reader(cursor, "cursor")
         self._counts = counts
         self._channel_of = channel_of
@@ -68,33 +72,49 @@ class RecentMessages:
         self._chunks: Final[deque[list[tuple[Frame | None, Any, Hashable]]]] = deque([[]])
         self._newest = self._chunks[-1]
         self._size = 0
-        # The length of `_newest` at the end of the last connection that delivered.
-        self._settled = 0
+        # The number of the connection that delivers, or that delivered last.
+        self._delivering = 0
+        # The number of a newer connection, and its answers by channel. They count only from the time when it delivers,
+        # because the messages before their cursors may never be delivered.
+        self._newer = 0
+        self._answers_of_newer: dict[Hashable, Any] = {}
 
     def add(self, frame: Frame, message: Any) -> None:
         """Keep a delivered frame and its message, which may be a ``Many``. Called for every frame of a feed."""
-        if self.watch is not None:
-            self.watch(message)
         self._newest.append((frame, message, WHOLE_FEED))
         self._size += len(frame)
         if len(self._newest) >= MESSAGES_MAX // CHUNKS or self._size >= BYTES_MAX // CHUNKS:
             self._begin_chunk()
 
-    def note(self, channel: Hashable, answer: Any) -> None:
-        """Keep the server's answer to the subscription of a channel, because it may contain the channel's cursor."""
-        self._newest.append((None, answer, channel))
-
-    def await_delivery(self, *, is_repeated: bool = False) -> None:
-        """Note that no connection delivers now. Until one does, the cursors in its answers are provisional.
+    def note(self, number: int, channel: Hashable, answer: Any) -> None:
+        """Keep the server's answer to the subscription of a channel, because it may contain the channel's cursor.
 
         Args:
-            is_repeated: whether a connection ended before it delivered. Then its answers are forgotten, because the
-                messages before their cursors were not delivered.
+            number: the number of the connection.
+            channel: the channel.
+            answer: the answer. It counts only if its connection delivers, now or later.
         """
-        self.watch = None
-        if is_repeated:
-            del self._newest[self._settled :]
-        self._settled = len(self._newest)
+        if number == self._delivering:
+            self._newest.append((None, answer, channel))
+            if len(self._newest) >= MESSAGES_MAX // CHUNKS:
+                self._begin_chunk()
+            return
+        if number != self._newer:
+            self._newer, self._answers_of_newer = number, {}
+        self._answers_of_newer[channel] = answer
+
+    def deliver_from(self, number: int) -> None:
+        """Note that a connection delivers from now on."""
+        self._delivering, answers = number, self._answers_of_newer if number == self._newer else {}
+        self._answers_of_newer = {}
+        for channel, answer in answers.items():
+            self.note(number, channel, answer)
+
+    def forget(self, channel: Hashable) -> None:
+        """Forget the cursor and the numbers of a channel, because it was not subscribed for a while."""
+        self._newest.append((None, _FORGOTTEN, channel))
+        if self.numbers is not None:
+            self.numbers.forget(channel)
 
     def exclude(self, answers: Iterable[Any]) -> None:
         """Leave out answers to sent messages, because the server does not repeat them on another connection."""
@@ -143,6 +163,10 @@ class RecentMessages:
                 for item in reversed(message) if type(message) is Many else (message,):
                     if not missing:
                         return found
+                    if item is _FORGOTTEN:
+                        missing.discard(answered)
+                        found.setdefault(answered)
+                        continue
                     channel = WHOLE_FEED if missing == {WHOLE_FEED} else self._channel_of(item)
                     mine = missing & {WHOLE_FEED, channel if frame is not None else answered}
                     if mine and (value := self._value_of(item, is_answer=frame is None)) is not None:

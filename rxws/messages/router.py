@@ -151,7 +151,12 @@ class Router:
         self._reporter.failed(filter.predicate or filter, message, error)
 
     def report_gap(self, start: float, end: float, reason: GapReason) -> None:
-        """Count, emit and announce a Gap: messages from ``start`` to ``end`` may be missing at this point."""
+        """Count, emit and announce a Gap: messages from ``start`` to ``end`` may be missing at this point.
+
+        After the end of the feed nothing is delivered, so nothing is announced.
+        """
+        if self._ended:
+            return
         self._reporter.counters.gaps += 1
         gap = self._reporter.emit(Gap, start=start, end=end, reason=reason, last_message=self.last_message)
         # The log limits repeated lines per `about`. The number of the gap differs, so every gap is logged.

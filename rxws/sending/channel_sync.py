@@ -203,7 +203,7 @@ class ChannelSync:
         """Return the message or, if it is a function, its result or the exception that it raises."""
         try:
             if subscribes:
-                return self._channels.subscribing(channel)
+                return self._channels.subscribing(channel, is_anew=self.is_leaving(channel.identity))
             if channel.unsubscribe_from is not None:
                 return self.subscriptions[channel.identity].unsubscribe
             return channel.unsubscribe() if callable(channel.unsubscribe) else channel.unsubscribe
@@ -284,9 +284,12 @@ class ChannelSync:
                 self.subscriptions.refuse(each)
                 self._notify(each.identity, False)
                 continue
+            recent = self._channels.recent
+            if recent is not None and command.subscribes and self.is_leaving(each.identity):
+                recent.forget(each.identity)
+            if recent is not None and answer is not None:
+                recent.note(self._connection.number, each.identity, answer)
             self.subscriptions.done(each, command.subscribes)
-            if self._channels.recent is not None and answer is not None:
-                self._channels.recent.note(each.identity, answer)
             self._connection.change_channel(each.identity, command.subscribes, answer)
             if command.subscribes:
                 self._notify(each.identity, True)

@@ -17,6 +17,9 @@ from ..messages.recent import RecentMessages
 
 __all__ = ["Channel", "ChannelRegistry", "identity_of"]
 
+#: The number of former channels whose messages are recognised if the feed resumes.
+FORMER_MAX: Final = 1_000
+
 
 @dataclass(eq=False, slots=True)
 class Channel:
@@ -133,7 +136,7 @@ class ChannelRegistry(dict[Hashable, Channel]):
         self._index: Index[Hashable] = Index(lambda *_: None)
         self._registrations: dict[Hashable, dict[Filter, Registration[Hashable]]] = {}
         # Channels that are no longer wanted, but whose messages are still recognised.
-        self._former: set[Hashable] = set()
+        self._former: dict[Hashable, None] = {}
         self.refused: Final[set[Hashable]] = set()
         self.recent: RecentMessages | None = None
 
@@ -144,6 +147,8 @@ class ChannelRegistry(dict[Hashable, Channel]):
             channel: the channel.
             wanted_messages: the filter of the stream. Messages that pass it belong to the channel.
         """
+        if self.recent is not None and channel.identity not in self:
+            self.recent.forget(channel.identity)
         wanted = self.setdefault(channel.identity, channel)
         wanted.count += 1
         registrations = self._registrations.setdefault(channel.identity, {})
@@ -167,7 +172,8 @@ class ChannelRegistry(dict[Hashable, Channel]):
 
         Args:
             channel: the channel.
-            is_remembered: whether its messages are still recognised, until the next channel becomes unwanted.
+            is_remembered: whether its messages are still recognised, until the next channel becomes unwanted. If the
+                feed resumes, those of many channels are, because their messages may be among those that are kept.
         """
         # It may have been renewed.
         channel = self[channel.identity]
@@ -175,27 +181,36 @@ class ChannelRegistry(dict[Hashable, Channel]):
         if channel.count == 0:
             del self[channel.identity]
             self.refused.discard(channel.identity)
-            self._former.add(channel.identity)
+            self._former.pop(channel.identity, None)
+            self._former[channel.identity] = None
             if not is_remembered:
-                self._forget()
+                self._forget(0 if self.recent is None else FORMER_MAX)
 
     def renew(self, channel: Channel) -> None:
         """Put an equal channel in place of a wanted one, so that each connection subscribes it again."""
         self[channel.identity] = copy.copy(self[channel.identity])
 
-    def _forget(self) -> None:
-        for identity in self._former - self.keys():
-            for registration in self._registrations.pop(identity).values():
+    def _forget(self, left: int) -> None:
+        """Recognise the messages of at most ``left`` former channels from now on."""
+        while len(self._former) > left:
+            identity = next(iter(self._former))
+            del self._former[identity]
+            for registration in () if identity in self else self._registrations.pop(identity).values():
                 self._index.remove(registration)
-        self._former.clear()
 
-    def subscribing(self, channel: Channel) -> Any:
-        """Return the message that subscribes a channel or, if it is a function, its result."""
+    def subscribing(self, channel: Channel, *, is_anew: bool = False) -> Any:
+        """Return the message that subscribes a channel or, if it is a function, its result.
+
+        Args:
+            channel: the channel.
+            is_anew: whether the channel was unsubscribed meanwhile, so that its last message is no cursor.
+        """
         if not callable(channel.subscribe):
             return channel.subscribe
         if not channel.takes_cursor:
             return channel.subscribe()
-        return channel.subscribe(None if self.recent is None else self.recent.cursor(channel.identity))
+        recent = None if is_anew else self.recent
+        return channel.subscribe(None if recent is None else recent.cursor(channel.identity))
 
     def channel_of(self, message: Any) -> Hashable:
         """Return the identity of the channel that a message belongs to, or None if it belongs to none."""

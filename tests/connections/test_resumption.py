@@ -84,7 +84,7 @@ async def test_memory_of_a_loss_is_freed():
         for _ in range(4):
             await cut(server)
         gc.collect()
-        assert sum(isinstance(each, Resumption) for each in gc.get_objects()) <= 1
+        assert sum(type(each) is Resumption for each in gc.get_objects()) <= 1
     assert life.verdicts == ["Resumed"] * 4
 
 
@@ -170,6 +170,87 @@ async def test_last_values_are_not_a_proof_with_numbers():
     assert life.ids[:15] == list(range(1, 16))
     assert life.ids[15] == "gap"
     assert life.verdicts.count("Gap") == 1
+
+
+@pytest.mark.parametrize("missed", [0, 6])
+async def test_last_values_before_a_replay_that_begins_early_are_delivered_once(missed):
+    """If last values precede a replay of delivered messages, each number is delivered once."""
+    async with ReplayingServer() as server:
+        server.keys, server.shows_last, server.begins = ("A", "B"), True, -3
+        server.publish(2)
+        async with living(server, sequence="n", key="k") as life:
+            await cut(server, before=4, missed=missed, after=0)
+            await asyncio.sleep(20)
+            server.publish(4)
+            await asyncio.sleep(1)
+    numbers = [(each["k"], each["n"]) for each in life.items if not isinstance(each, Gap)]
+    assert len(numbers) == len({*numbers})
+    assert life.verdicts == ["Gap" if missed else "Resumed"]
+
+
+@pytest.mark.parametrize("number", [1, 2])
+async def test_first_number_of_a_new_key_after_a_loss_is_compared_with_one(number):
+    """If a key had no message before the loss, its first number may be 1; otherwise messages may be missing: a gap."""
+    async with ReplayingServer() as server:
+        server.begins = 1
+        async with living(server, sequence="n", key="k") as life:
+            await cut(server)
+            send(server.connections[-1], [number], "B")
+            send(server.connections[-1], [number + 5], "C")
+            # The first gap is about all keys that had no number yet.
+            send(server.connections[-1], [9], "D")
+            await asyncio.sleep(1)
+    assert life.verdicts == ["Resumed", "Gap"]
+    assert life.ids[15:] == ([1, "gap", 6, 9] if number == 1 else ["gap", 2, 7, 9])
+
+
+async def test_hole_in_the_numbers_of_a_live_connection_is_a_gap():
+    """If the server leaves out a number on a live connection, a gap is in its place, and splits the continuity."""
+    async with ReplayingServer() as server, living(server, sequence="n", key="k", split=True, identity=repr) as life:
+        connection = server.connections[-1]
+        connection.send_nowait([{"id": 1, "k": "A", "n": 1}, {"id": 2, "k": "B", "n": 7}])
+        await asyncio.sleep(1)
+        connection.send_nowait([{"id": 3, "k": "A", "n": 2}, {"id": 4, "k": "A", "n": 4}, {"id": 5, "k": "B", "n": 8}])
+        await asyncio.sleep(1)
+        connection.send_nowait([{"id": 6, "k": "A", "n": 5}, {"id": 6, "k": "A", "n": 5}])
+        await asyncio.sleep(1)
+        continuity = life.ws.continuity()
+        assert life.ws.statistics().complete_since == continuity.gaps[0].end
+    assert life.ids == [1, 2, 3, "gap", 4, 5, 6, 6]
+    (gap,) = life.of(Gap)
+    assert (gap.reason, gap.last_message["id"]) == ("source", 3)
+    assert gap.start <= gap.end
+    assert continuity.gaps == (gap,)
+    assert [each.proof for each in continuity.intervals] == ["connection", "source"]
+
+
+async def test_numbers_of_a_channel_that_is_subscribed_again_begin_anew():
+    """What a channel missed while it was not subscribed is no gap."""
+    async with ReplayingServer() as server:
+        server.keys = ("A", "B")
+        async with living(server, server.channels_url, sequence="n", key="k") as life:
+            stream = {}
+            for key in server.keys * 2:
+                if key in stream:
+                    await stream[key].close()
+                    await asyncio.sleep(0.1)
+                    server.publish(4)
+                stream[key] = life.ws.multiplex(
+                    {"subscribe": key}, {"unsubscribe": key}, filters=[{"k": key}], acknowledged=[{"subscribed": key}]
+                )
+                await asyncio.sleep(0.1)
+                server.publish(4)
+                await asyncio.sleep(0.1)
+    assert "gap" not in life.ids
+
+
+async def test_why_numbers_are_missing_is_said(caplog):
+    """If numbers are missing after a loss because nothing asks for the cursor, a warning says so."""
+    caplog.set_level(logging.WARNING, "rxws")
+    async with ReplayingServer() as server, living(server, server.url, sequence="n") as life:
+        await cut(server)
+    assert life.verdicts == ["Gap"]
+    assert caplog.text.count("nothing asks for the cursor") == 1
 
 
 async def test_numbers_that_start_over_are_a_gap():
@@ -594,6 +675,25 @@ async def test_loss_of_both_connections_of_a_rotation_is_resumed():
             server.publish(1)
             await asyncio.sleep(1)
     assert life.ids == list(range(1, 13))
+    assert life.verdicts == ["Resumed"]
+
+
+@pytest.mark.parametrize("seconds", [0, 0.001, 0.01, 0.1])
+async def test_loss_at_the_start_of_a_rotation_is_resumed(seconds):
+    """If the old connection is lost before the overlap is proven, another connection resumes without a gap."""
+    async with ReplayingServer() as server, living(server) as life:
+        server.publish(5)
+        await asyncio.sleep(1)
+        rotating = life.ws.rotate()
+        await server.connected(2)
+        await asyncio.sleep(seconds)
+        server.connections[0].reset()
+        server.publish(3)
+        assert not await rotating
+        await asyncio.sleep(3)
+        server.publish(1)
+        await asyncio.sleep(1)
+    assert life.ids == list(range(1, 10))
     assert life.verdicts == ["Resumed"]
 
 

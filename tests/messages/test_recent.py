@@ -63,7 +63,8 @@ async def test_each_channel_has_its_own_cursor() -> None:
 async def test_answer_to_a_subscription_has_a_cursor() -> None:
     """The cursor in the server's answer is used for its channel and the whole feed, until a newer message arrives."""
     ring = make()
-    ring.note("A", {"n": 5, "id": 1})
+    ring.deliver_from(1)
+    ring.note(1, "A", {"n": 5, "id": 1})
     assert (ring.cursor("A"), ring.cursor("B"), ring.cursor()) == (5, None, 5)
     assert filled(ring, {"c": "A", "n": 6}).cursor("A") == 6
     assert [message for _, message in ring.delivered()] == [{"c": "A", "n": 6}]
@@ -72,8 +73,30 @@ async def test_answer_to_a_subscription_has_a_cursor() -> None:
 async def test_answer_is_not_a_message() -> None:
     """Without ``cursor`` the server's answer is not used as the cursor, because it was not delivered as a message."""
     ring = make(None)
-    ring.note("A", {"id": 1})
+    ring.deliver_from(1)
+    ring.note(1, "A", {"id": 1})
     assert ring.cursor("A") is None
+
+
+async def test_answer_on_a_connection_that_does_not_deliver_is_no_cursor_yet() -> None:
+    """An answer counts only when its connection delivers; if that one is replaced before, its answers are void."""
+    ring = make()
+    ring.note(2, "A", {"n": 5})
+    assert ring.cursor("A") is None
+    ring.note(3, "B", {"n": 6})
+    ring.deliver_from(3)
+    assert (ring.cursor("A"), ring.cursor("B")) == (None, 6)
+
+
+async def test_answers_are_bounded() -> None:
+    """While no message arrives, the newest answers are kept, at most 10,000."""
+    ring = make(channels=("A",))
+    ring.deliver_from(1)
+    ring.note(1, "A", {"n": 1})
+    for n in range(30_000):
+        ring.note(1, "B", {"n": n})
+    assert sum(map(len, ring._chunks)) <= 10_000
+    assert (ring.cursor("A"), ring.cursor("B")) == (1, 29_999)
 
 
 async def test_ring_keeps_ten_thousand_messages() -> None:

@@ -219,3 +219,11 @@ async def test_new_stream_ends_at_once_when_made_during_the_end(wiring):
         await anext(other)
     await settle()
     assert wiring.router.receivers == []
+
+
+async def test_gap_after_the_end_is_not_reported() -> None:
+    """After the end of the feed a gap is neither counted nor emitted."""
+    wiring = Wiring()
+    wiring.router.end(None)
+    wiring.router.report_gap(1.0, 2.0, "server")
+    assert (wiring.reporter.counters.gaps, wiring.seen) == (0, [])

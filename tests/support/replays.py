@@ -68,6 +68,9 @@ class ReplayingServer(FeedServer):
             self._subscribed[connection] = set()
             async for request in connection:
                 asked = json.loads(request)
+                if "unsubscribe" in asked:
+                    self._subscribed[connection].discard(asked["unsubscribe"])
+                    continue
                 self._subscribed[connection].add(asked["subscribe"])
                 recovered = asked.get("cursor") is not None and not self.has_forgotten
                 connection.send_nowait({"subscribed": asked["subscribe"], "recovered": recovered})

@@ -93,17 +93,9 @@ class Deliveries(Generic[T]):
         return self._proof is not None and channel.last_new > -math.inf and not channel.joined()
 
     def _unproven(self, line: int) -> list[Channel[T]]:
-        """Return the channels in which a line still needs a proof.
-
-        With ``Proof.NUMBERS``, a channel without held messages is left out, because its next number may be the proof.
-        """
-        return [
-            channel
-            for channel, seat in self._seats_of(line)
-            if seat.state is SeatState.HELD
-            and self._resumes(channel)
-            and (seat.held or self._proof is not Proof.NUMBERS)
-        ]
+        """Return the channels in which a line still needs a proof."""
+        seats = self._seats_of(line)
+        return [channel for channel, seat in seats if seat.state is SeatState.HELD and self._resumes(channel)]
 
     def _resume(self, channels: list[Channel[T]], line: int, now: float) -> None:
         """Join a line without a gap. It owes the deliveries after its newest copy, which are all repeated messages."""

@@ -119,12 +119,21 @@ class Matcher(Deliveries[T]):
 
     def is_resuming(self, line: int) -> bool:
         """Return whether a line that is subscribed has no proof yet in a channel."""
-        seats = self._seats_of(line)
-        return any(seat.state is SeatState.HELD and self._resumes(channel) for channel, seat in seats)
+        return bool(self._unproven(line))
 
     def has_evidence(self, name: Hashable) -> bool:
         """Return whether unique messages of a channel were delivered."""
         return any(each.channel == name and self._memory.is_unique(each) for each in self._memory)
+
+    def was_delivered(self, name: Hashable, key: Hashable) -> bool:
+        """Return whether a message with this identity is among the remembered deliveries of a channel."""
+        return bool(self._memory.find(name, key))
+
+    def withdraw(self, line: int, name: Hashable, key: Hashable) -> bool:
+        """Drop the first message with this identity that a line holds. Return whether there was one."""
+        channel = self._channels.get(name)
+        seat = None if channel is None else channel.seats.get(line)
+        return seat is not None and seat.held.take(key) is not None
 
     def is_settled(self, now: float) -> bool:
         """Return whether no later message can be a copy or be held.
@@ -190,19 +199,16 @@ class Matcher(Deliveries[T]):
         if is_due and not (seat.is_overlapped or channel.orphaned_at is not None or self._resumes(channel)):
             self._take_over(channel, seat, now, is_last=line in self._reserved)
 
-    def stated(self, line: int, now: float, *, is_resumed: bool, name: Hashable = ..., are_older: bool = False) -> None:
-        """Note whether a line resumes where the ended line stopped, as the server states or a number shows.
+    def stated(self, line: int, now: float, *, is_resumed: bool, name: Hashable = ...) -> None:
+        """Note whether a line resumes where the ended line stopped, as the server states.
 
         Args:
             line: the line.
             now: the time.
             is_resumed: whether no message is missing.
             name: the channel; by default all channels.
-            are_older: whether the held messages of these channels are older than the delivered ones.
         """
         channels = [each for each, _ in self._seats_of(line) if self._resumes(each) and name in (..., each.name)]
-        for channel in channels if are_older else ():
-            self._drop_held(channel.seats[line])
         if is_resumed:
             self._resume(channels, line, now)
         else:

@@ -17,8 +17,6 @@ class Proof(enum.Enum):
     COPIES = "copies"
     #: The server states that the line resumes.
     STATEMENT = "statement"
-    #: The number of a message is one more than the last number of its channel.
-    NUMBERS = "numbers"
 
 
 class Replay:

@@ -800,29 +800,6 @@ def test_statement_is_about_one_channel(is_resumed):
     assert matcher.out == []
 
 
-def test_number_that_follows_shows_that_held_messages_are_older():
-    """Messages that were held before the expected number arrived are older. They are dropped and counted."""
-    matcher = resuming(Proof.NUMBERS, 5, 6)
-    matcher.acknowledged(2, "A", 6.0)
-    matcher.arrived(2, "A", 1, 1, 1, 6.1)
-    matcher.tick(6.2)
-    matcher.stated(2, 6.3, is_resumed=True, name="A", are_older=True)
-    matcher.arrived(2, "A", 7, 7, 1, 6.3)
-    assert outcomes(matcher) == [Resumed(2, ("A",)), (7,)]
-    assert matcher.older == 1
-
-
-def test_numbered_channel_without_messages_stays_undecided():
-    """While nothing is held, no gap is reported, because the next number may still prove that nothing is missing."""
-    matcher = resuming(Proof.NUMBERS, 5)
-    matcher.acknowledged(2, "A", 6.0)
-    matcher.tick(60.0)
-    assert matcher.out == []
-    matcher.arrived(2, "A", 1, 1, 1, 61.0)
-    matcher.tick(61.5)
-    assert matcher.out == [GapFound(0.0, 61.5, ("A",)), (1,)]
-
-
 def test_line_that_ends_without_a_proof_does_not_move_the_gap():
     """Messages held by a line that ends without a proof are dropped, and the gap still starts at the last delivery."""
     matcher = resuming(Proof.COPIES, "a")
