@@ -159,6 +159,18 @@ def _resume_at_once(_is_resuming: Any) -> Any:
     return resume
 
 
+def _take_the_cursor_of_all(cursor: Any) -> Any:
+    return lambda self, channel=None: cursor(self)
+
+
+def _deliver_repeats(_take: Any) -> Any:
+    return lambda self, counted, key, unit: self._matcher.out.append((unit,))
+
+
+def _compare_no_number(_compare: Any) -> Any:
+    return lambda self, counted: None
+
+
 BREAKS: dict[str, tuple[str, Make]] = {
     "a held message is dropped": ("rxws.connections.matching.matcher:Matcher.replace", _drop_a_held_message),
     "copies are delivered": ("rxws.connections.matching.evidence:Evidence.copied", _deliver_copies),
@@ -194,6 +206,12 @@ BREAKS: dict[str, tuple[str, Make]] = {
     "an interval begins too early": ("rxws.connections.coverage:Coverage.exclude", _cut_too_little),
     "a replay proves nothing": ("rxws.connections.matching.replay:Replay.came", _prove_nothing),
     "a connection resumes without a proof": ("rxws.connections.matching.matcher:Matcher.is_resuming", _resume_at_once),
+    "a subscription resumes from the cursor of another": (
+        "rxws.messages.recent:RecentMessages.cursor",
+        _take_the_cursor_of_all,
+    ),
+    "a repeated number is delivered": ("rxws.connections.resumption:Resumption._take_counted", _deliver_repeats),
+    "numbers are not compared": ("rxws.messages.numbers:Numbers._compare", _compare_no_number),
     "a book sees no hole": ("rxws.streams.sequence:SnapshotTracker.apply", _see_no_hole),
     "rotate() is False": ("rxws.connections.line:Line._resolve_rotation", _deny_rotations),
     "timers are left behind": ("rxws.connections.opener:watch", _leave_timers),

@@ -106,10 +106,10 @@ def test_gap_of_a_channel_that_the_new_connection_answers_late_is_excused() -> N
 
 def test_gap_of_a_connection_that_sends_again_beside_another_one_is_excused() -> None:
     """Replayed messages close no gap if the client did not know of the loss when the new connection was opened."""
-    first, second = {"ended_at": 3.9, "damages": [(3.9, "cut 1000")]}, {"replayed_from": 4}
+    first, second = {"ended_at": 3.9, "damages": [(3.9, "cut 1000")]}, {"replayed": {"": True}}
     for left_at, is_excused in ((3.95, False), (4.1, True)):
         evidence = rotated(**first, left_at=left_at)
-        evidence.record.lines[1].replayed_from = second["replayed_from"]
+        evidence.record.lines[1].replayed = second["replayed"]
         assert ("Gap of what was sent again" in reported(evidence, 5.0, 5.4, "server")) is not is_excused
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from typing import Any, Final
 
 import rxws
@@ -41,6 +42,7 @@ class Audience:
         self._consumers: dict[str, Consumer] = {}
         self._gone: list[Consumer] = []
         self._book: Book | None = None
+        self._subscribes: dict[str, Callable[[str | None], Any]] = {}
         self._looking: asyncio.Task[None] | None = None
         everything = Seen("everything", None, self._loop.time())
         self._consume("everything", feed.stream_filter(gaps=True), everything, "iterator")
@@ -91,7 +93,7 @@ class Audience:
         if settings.pushed:
             return self._feed.stream_filter(dialect.belongs(channel), gaps=True)
         return self._feed.multiplex(
-            dialect.subscribe([channel]),
+            self._subscribe(channel) if settings.channel_cursors else dialect.subscribe([channel]),
             dialect.unsubscribe(channel),
             filters=dialect.belongs(channel),
             acknowledged=dialect.acknowledged(channel),
@@ -100,6 +102,14 @@ class Audience:
             combine=dialect.combine if settings.combine else None,
             gaps=True,
         )
+
+    def _subscribe(self, channel: str) -> Callable[[str | None], Any]:
+        """Return the function that subscribes a channel with its cursor. It is the same one each time."""
+
+        def subscribe(cursor: str | None) -> Any:
+            return self._dialect.subscribe_from(channel, None if cursor is None else int(cursor.rpartition(":")[2]))
+
+        return self._subscribes.setdefault(channel, subscribe)
 
     def _open_book(self) -> None:
         self._book = Book(self._stream(BOOK), self._venue.snapshot, self._known, self._dialect)

@@ -284,7 +284,8 @@ class Life:
         self._last_message = message
         read = self._dialect.read(message)
         if read is not None:
-            self._venue.delivered[read.channel] = max(read.n, self._venue.delivered.get(read.channel, 0))
+            if not read.is_snapshot:
+                self._venue.note_delivery(read.channel, read.n)
             self._delivered_at = self._loop.time()
             self._last_numbered = self._last_of[read.channel] = read
             if self._delivered_at < self._slow_until:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 __all__ = ["Dialect", "Numbered", "Request"]
@@ -32,10 +33,12 @@ class Request(NamedTuple):
     Attributes:
         subscribes: True to subscribe, False to unsubscribe.
         channels: the channels.
+        cursors: for channels with a cursor, the number of the last message that the client has.
     """
 
     subscribes: bool
     channels: tuple[str, ...]
+    cursors: Mapping[str, int] = MappingProxyType({})
 
 
 class Dialect:
@@ -106,11 +109,15 @@ class Dialect:
         message = json.loads(frame)
         if not isinstance(message, dict) or message.get("op") not in ("subscribe", "unsubscribe"):
             return None
-        return Request(message["op"] == "subscribe", tuple(message["channels"]))
+        return Request(message["op"] == "subscribe", tuple(message["channels"]), message.get("cursors", {}))
 
     def answer(self, request: Request, is_refused: bool) -> str | bytes | None:
         """Return the answer to a subscription, or None for no answer."""
         return json.dumps({"refused" if is_refused else "subscribed": request.channels[0]})
+
+    def recovered(self, channel: str, n: int | None, is_resumed: bool) -> str | bytes:
+        """Return the answer to a subscription with a cursor. The messages after the ``n``-th follow (None: unknown)."""
+        return json.dumps({"subscribed": channel, **({} if n is None else {"at": n}), "recovered": is_resumed})
 
     # The client's side
 
@@ -130,6 +137,10 @@ class Dialect:
         """Return the message that subscribes channels."""
         return {"op": "subscribe", "channels": list(channels)}
 
+    def subscribe_from(self, channel: str, n: int | None) -> Any:
+        """Return the message that subscribes a channel from the message after the ``n``-th on; None: from now on."""
+        return {**self.subscribe([channel]), "cursors": {} if n is None else {channel: n}}
+
     def unsubscribe(self, channel: str) -> Any:
         """Return the message that unsubscribes a channel."""
         return {"op": "unsubscribe", "channels": [channel]}
@@ -144,4 +155,6 @@ class Dialect:
 
     def combine(self, messages: list[Any]) -> Any:
         """Return one message that replaces several subscriptions."""
-        return self.subscribe([channel for message in messages for channel in message["channels"]])
+        combined = self.subscribe([channel for message in messages for channel in message["channels"]])
+        cursors = {channel: n for message in messages for channel, n in message.get("cursors", {}).items()}
+        return {**combined, "cursors": cursors} if cursors else combined

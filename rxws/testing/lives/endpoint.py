@@ -62,13 +62,16 @@ def ready_made(settings: Settings, dialect: Dialect) -> MakeFeed:
     """Return a function that makes a ``ReactiveWebSocket``, with the options that only this class has."""
 
     def is_own(message: Any) -> bool:
-        """Return whether each connection gets its own message of this kind: a greeting, or a declared snapshot."""
+        """Return whether a message is declared to be one of this connection alone: a greeting or a snapshot."""
         read = dialect.read(message)
         is_snapshot = settings.snapshots == "declared" and read is not None and read.is_snapshot
-        return is_snapshot or (read is None and "hello" in message)
+        return is_snapshot or (settings.greets == "declared" and read is None and "hello" in message)
 
     def cursor(message: Any) -> str | None:
         read = dialect.read(message)
+        if read is None and "at" in message:
+            # The answer to a subscription.
+            return f"{message['subscribed']}:{message['at']}"
         return None if read is None else f"{read.channel}:{read.n}"
 
     def number(message: Any) -> int | None:
@@ -101,12 +104,12 @@ def ready_made(settings: Settings, dialect: Dialect) -> MakeFeed:
             return rxws.Gap(*(time + shift for time in message["gap"]))
 
         ws: Feed = rxws.ReactiveWebSocket(
-            url if settings.resumes else endpoint.url,
+            url if settings.resumes and not settings.channel_cursors else endpoint.url,
             decode=decode if settings.tells else codec.decode,
             connect=endpoint.connect,
             rotate_every=settings.rotate_every or None,
             rotate_on=[{"expired": True}],
-            per_connection=is_own if settings.snapshots == "declared" or settings.greets else None,
+            per_connection=is_own if "declared" in (settings.snapshots, settings.greets) else None,
             **replays,
             **endpoint.options,
         )

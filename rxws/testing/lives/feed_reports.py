@@ -59,9 +59,13 @@ class FeedReports:
         for gap in self._evidence.gaps:
             if gap.start > gap.end + latest or gap.end > gap.time + latest:
                 yield Problem("Gap in the future", f"{gap.start:.3f} to {gap.end:.3f}, reported at {gap.time:.3f}")
-            if gap.reason == "source" and not any(
+            was_told = any(
                 abs(gap.start - start) <= latest and abs(gap.end - end) <= latest for start, end in self._record.outages
-            ):
+            )
+            # The feed may also have seen that numbers are missing, of which a book has holes.
+            has_holes = self._settings.replays == "numbers" and self._settings.book
+            is_explained = (gap.start, gap.end) in self.explaining
+            if gap.reason == "source" and not (was_told or has_holes or is_explained):
                 yield Problem("Gap without an outage", f"{gap.start:.3f} to {gap.end:.3f}")
         yield from self._of_resumptions()
         if not self._settings.handover_timeout:
@@ -108,8 +112,8 @@ class FeedReports:
             if any(since <= until and gap.start - tolerance <= ended for since, ended in evidence.standstills):
                 # Messages that are read together count as received when the reading begins.
                 continue
-            if gap.reason == "source":
-                # The server gave the times of this Gap.
+            if gap.reason == "source" or self._settings.channel_cursors:
+                # The server gave the times of this Gap, or it concerns one channel only.
                 continue
             after = self._settings.reach + self._settings.up + tolerance
             open_then = [
@@ -145,12 +149,15 @@ class FeedReports:
             return False
         # The feed may stop waiting before the repeated messages arrive. The server omits some numbers of a book, which
         # the feed counts as missing.
-        is_slow = settings.lag + settings.up > settings.settle / 2
+        is_slow = settings.reach + settings.up > settings.settle / 2
         has_holes = settings.book and settings.replays == "numbers"
         line, holdups = opened[-1], [*self._evidence.standstills, *self._record.holdups]
         is_disturbed = line.damages or any(until > line.opened_at and since < gap.end for since, until in holdups)
         was_silent = any(is_silent(what) for each in opened for _, what in each.damages)
-        return line.replayed_from is not None and not (is_slow or has_holes or is_disturbed or was_silent)
+        # Before the replay the last values show a hole; a greeting that is not declared has no copy.
+        is_hidden = settings.snapshots == "last" and settings.replays == "numbers"
+        is_replayed = bool(line.replayed) and all(line.replayed.values())
+        return is_replayed and not (is_slow or has_holes or is_disturbed or was_silent or is_hidden)
 
     def _was_noticed(self, line: LineRecord, at: float) -> bool:
         """Return whether a connection had ended by this time, and the client knew that."""

@@ -3,10 +3,10 @@
 Acts of the server: ``cut``, ``mute``, ``half-open`` and ``protocol`` affect the connections that ``value`` selects;
 ``hiccup`` delays the frames of one connection; ``refuse`` and ``handshake`` affect the next handshakes; ``answer``
 affects the next subscription; ``ban`` refuses a channel; ``snapshot`` affects the next snapshot over HTTP; ``hole``
-omits the next changes of the book; ``signal`` asks the client to rotate; ``forget`` makes all cursors unknown;
-``outage`` leaves all messages out for a time; ``begin anew`` keeps the next connection from resuming. Acts of the
-client: ``rotate``, ``subscribe``, ``unsubscribe``, ``swap``, ``stand still``, ``slow down``, ``exit``,
-``rotate at once``, ``generator exit``, ``cancel``.
+omits the next changes of the book; ``signal`` asks the client to rotate; ``forget`` makes the cursors of all channels
+unknown, or of one; ``outage`` leaves all messages out for a time; ``begin anew`` keeps the next connection from
+resuming. Acts of the client: ``rotate``, ``subscribe``, ``unsubscribe``, ``swap``, ``stand still``, ``slow down``,
+``exit``, ``rotate at once``, ``generator exit``, ``cancel``.
 """
 
 from __future__ import annotations
@@ -73,6 +73,8 @@ INGREDIENTS: Final[Mapping[str, tuple[Ingredient, float]]] = {
     "replays": (server_side.replays, 0.1),
     "outages": (server_side.outages, 0.1),
     "resumed connections": (server_side.resumed_connections, 0.1),
+    "skewed replays": (server_side.skewed_replays, 0.1),
+    "subscription cursors": (server_side.channel_cursors, 0.15),
 }
 """All ingredients in the order in which they are added, each with the share of lives that have it."""
 

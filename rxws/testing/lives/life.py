@@ -21,8 +21,8 @@ BY_TIME = "rotations by time"
 SNAPSHOTS = ("declared snapshots", "plain snapshots")
 """Ingredients that are left out for classes that do not know snapshots."""
 
-OF_READY_MADE = ("outages", "resumed connections")
-"""Ingredients that need a parse hook that returns gaps, or a feed that uses the life's connections unwrapped."""
+OF_READY_MADE = ("outages", "resumed connections", "skewed replays", "subscription cursors")
+"""Ingredients that need a parse hook that returns gaps, a feed that resumes, or the life's connections unwrapped."""
 
 
 async def life(

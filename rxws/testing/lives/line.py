@@ -66,6 +66,8 @@ class Line:
         answers_close: whether the server answers the client's close frame.
         deferred: the channels whose subscription has arrived but has not taken effect yet.
         answered: for each channel, the time at which the client should have the answer to the subscription.
+        positions: for each channel, the number after which its messages begin, and whether the server remembers all
+            later ones.
     """
 
     def __init__(self, venue: Owner, record: LineRecord, lag: float) -> None:
@@ -88,6 +90,7 @@ class Line:
         self.answers_close = True
         self.deferred: set[str] = set()
         self.answered: dict[str, float] = {}
+        self.positions: dict[str, tuple[int, bool]] = {}
 
     def attach(self, wire: Wire) -> None:
         """Set the path to the client."""

@@ -106,6 +106,14 @@ class _Judgement:
             if not self._was_former(line, sent, seen)
         ]
         first_came = min((at for at, n in came if n == first.n), default=seen.looks[0].time)
+        # What arrived before the consumer came was delivered then, and is dropped when the server sends it again.
+        before = {
+            sent.n
+            for line in self._record.lines
+            for sent in line.sent
+            if sent.channel == seen.channel and sent.came_at is not None and sent.came_at < seen.since
+        }
+        came = [(at, n) for at, n in came if n not in before]
         lost = [n for at, n in came if n < first.n and at < first_came and not self._was_refused(first.channel, n)]
         if lost:
             yield Problem("lost at the start", f"{seen.name}: {min(lost)} arrived, but it saw {first.n} first")

@@ -41,7 +41,8 @@ class LineRecord:
         holdups: the intervals in which the delivery of frames was held up.
         deferrals: the intervals between a subscription and its late effect.
         sent: the messages, in the order of sending.
-        replayed_from: the index of the first message that was sent again, among all published messages; or None.
+        replayed: for each channel with a cursor, whether the server repeated all missed messages. The key ``""``
+            means all channels.
         last_said: when the last frame without a number is due, or None if there was none.
         left_at: when the end of the connection by the server reaches the client, or None.
         answers: the answers to subscriptions: (when it should reach the client, channel).
@@ -65,7 +66,7 @@ class LineRecord:
     sent: list[Sent] = field(default_factory=list)
     last_said: float | None = None
     cut_at: float | None = None
-    replayed_from: int | None = None
+    replayed: dict[str, bool] = field(default_factory=dict)
     subscribed: list[str] = field(default_factory=list)
     unsubscribed: list[tuple[float, str]] = field(default_factory=list)
     refused: list[str] = field(default_factory=list)

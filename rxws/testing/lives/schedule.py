@@ -27,7 +27,8 @@ class Settings:
         close_lag: seconds until the server answers a close frame.
         heartbeat: seconds between two equal messages of the server; 0: there are none.
         snapshots: whether the server sends a snapshot with each subscription: ``""`` (no), ``"declared"`` (the feed has
-            a filter for them) or ``"plain"`` (it has none).
+            a filter for them), ``"plain"`` (it has none), or ``"last"`` (the snapshot is the last change once more,
+            which also precedes a replay that is not proven by a statement).
         first_snapshot: whether a channel must begin with its snapshot, no matter when it is subscribed.
         tells: whether the server reports the messages that it has left out. The feed's parse hook turns such a report
             into a ``Gap``.
@@ -44,11 +45,14 @@ class Settings:
         combine: whether subscriptions are combined.
         consumer: how channels are consumed: ``"callback"``, ``"iterator"``, ``"slow"``, ``"raising"``, ``"blocking"``.
         overlaps: whether channels may also be subscribed during rotations.
-        replays: how the server repeats missed messages to a client that gives a cursor; only if ``pushed``: ``""`` (it
-            does not), ``"copies"`` (from the cursor's own message on), ``"statement"`` (from the next message on,
-            followed by a frame that says whether all were repeated) or ``"numbers"`` (from the next message on; the
-            feed compares numbers).
-        greets: whether each connection begins with its own greeting.
+        replays: how the server repeats missed messages to a client that gives a cursor; only if ``pushed`` or with
+            ``channel_cursors``: ``""`` (it does not), ``"copies"`` (from the cursor's own message on), ``"statement"``
+            (from the next message on, with a statement whether all were repeated) or ``"numbers"`` (from the next
+            message on; the feed compares numbers).
+        channel_cursors: whether each subscription has a cursor of its own. Then the statement is part of its answer.
+        early: how many messages before the cursor's a replay begins.
+        greets: whether each connection begins with a greeting of its own: ``""`` (no), ``"declared"`` (the feed has a
+            filter for it) or ``"plain"`` (it has none).
         silence: whether a ``Gap`` must begin at the last message instead of at the time when the loss was noticed, and
             whether there must be a ``Gap`` for messages that a silent connection did not send before a rotation ended
             it.
@@ -81,13 +85,15 @@ class Settings:
     consumer: str = "callback"
     overlaps: bool = False
     replays: str = ""
-    greets: bool = False
+    channel_cursors: bool = False
+    early: int = 0
+    greets: str = ""
     silence: bool = False
 
     @property
     def resumes(self) -> bool:
         """Whether the feed resumes after a loss."""
-        return bool(self.replays) and self.pushed
+        return bool(self.replays) and (self.pushed or self.channel_cursors)
 
     @property
     def reach(self) -> float:

@@ -9,6 +9,7 @@ from .schedule import Plan
 
 __all__ = [
     "book",
+    "channel_cursors",
     "cuts",
     "dated_silence",
     "deaf_errors",
@@ -34,6 +35,7 @@ __all__ = [
     "resumed_connections",
     "signals",
     "single_answers",
+    "skewed_replays",
     "skews",
     "slow_closes",
     "slow_handshakes",
@@ -142,7 +144,7 @@ def replays(rng: Random, plan: Plan) -> None:
     """The server sends missed messages again, from a cursor on. Sometimes it has forgotten all messages."""
     # A cursor is a position in the sequence of all messages, so their order must be the same on each connection.
     how = rng.choice(("copies", "copies", "statement", "numbers"))
-    plan.set(pushed=True, replays=how, greets=rng.random() < 0.5, skew=0.0, jitter=0.0)
+    plan.set(pushed=True, replays=how, greets="declared" if rng.random() < 0.5 else "", skew=0.0, jitter=0.0)
     for at in some(rng, plan, 3):
         plan.act(at, "cut", rng.choice(("fin", "rst", "1000", "1011")), ALL)
     if rng.random() < 0.3:
@@ -249,6 +251,39 @@ def resumed_connections(rng: Random, plan: Plan) -> None:
         plan.act(at, "cut", rng.choice(("fin", "1001", "rst")), which(rng))
         if rng.random() < 0.3:
             plan.act(at, "begin anew")
+
+
+def skewed_replays(rng: Random, plan: Plan) -> None:
+    """The server sends missed messages again, and channels interleave differently on each connection."""
+    replays(rng, plan)
+    skews(rng, plan)
+    plan.need_channels(rng.randint(2, 4))
+    _vary_replays(rng, plan)
+
+
+def channel_cursors(rng: Random, plan: Plan) -> None:
+    """Each subscription has a cursor of its own, and the server sends the missed messages of its channel again."""
+    replays(rng, plan)
+    plan.set(pushed=False, channel_cursors=True, replays=rng.choice(("statement", "numbers")))
+    # A channel that was left has no cursor, and the server may begin before the messages of its new subscription.
+    plan.acts[:] = [act for act in plan.acts if act.kind not in ("subscribe", "unsubscribe", "swap")]
+    if rng.random() < 0.4:
+        # From then on the server remembers nothing of one channel.
+        plan.act(rng.uniform(1.0, plan.seconds), "forget", f"c{plan.settings['channels'] - 1}")
+    if rng.random() < 0.5:
+        skews(rng, plan)
+    _vary_replays(rng, plan)
+    if plan.settings["replays"] == "statement" and plan.settings["greets"] == "plain":
+        # No statement is about messages of no channel, so they must be declared.
+        plan.set(greets="declared")
+
+
+def _vary_replays(rng: Random, plan: Plan) -> None:
+    """Choose the greeting, the beginning of each replay, and the messages before it."""
+    plan.set(greets=rng.choice(("", "declared", "plain")), early=rng.choice((0, 0, 1, 3)), snapshots="")
+    # Copies cannot tell a server that resumes from one that has forgotten, and sends last values first.
+    if rng.random() < 0.4 and plan.settings["replays"] != "copies":
+        plan.set(snapshots="last")
 
 
 def dated_silence(rng: Random, plan: Plan) -> None:

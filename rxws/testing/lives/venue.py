@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
+from collections.abc import Iterable
 from random import Random
 from typing import Any, Final
 
@@ -37,6 +38,7 @@ class Venue:
         record: its log.
         lines: its connections, oldest first.
         delivered: for each channel, the last number that the client has delivered.
+        deliveries: the messages that the client has delivered, in the order of delivery.
     """
 
     def __init__(self, schedule: Schedule, dialect: Dialect) -> None:
@@ -46,6 +48,7 @@ class Venue:
         self.record: Final = VenueRecord()
         self.lines: list[Line] = []
         self.delivered: dict[str, int] = {}
+        self.deliveries: list[tuple[str, int]] = []
         self._loop = asyncio.get_running_loop()
         self._rng = Random(f"{schedule.seed}/network")
         self._timers: dict[str, asyncio.TimerHandle] = {}
@@ -59,6 +62,8 @@ class Venue:
         # All published messages in order, and the index of the first one that the server still remembers.
         self._log: list[tuple[str, int]] = []
         self._remembered_from = 0
+        # The channels of which the server remembers nothing.
+        self._forgotten: set[str] = set()
         self._missing = 0
         self._is_calm = False
         # When the outage began in which all messages are left out; None while messages are sent.
@@ -155,9 +160,17 @@ class Venue:
         self.record.lines.append(line.record)
         if self.settings.greets:
             line.say(self.dialect.greeting(line.record.number))
-        if self.settings.resumes and cursor in self._log:
-            self._replay(line, self._log.index(cursor))
+        if self.settings.resumes and self.settings.pushed:
+            is_known = self._replay(line, None if cursor is None else self._missed(cursor), self.record.published)
+            line.record.replayed[""] = is_known
+            if cursor is not None and self.settings.replays == "statement":
+                line.say(self.dialect.statement(is_known))
         return line
+
+    def note_delivery(self, channel: str, n: int) -> None:
+        """Note that the client has delivered a message."""
+        self.delivered[channel] = max(n, self.delivered.get(channel, 0))
+        self.deliveries.append((channel, n))
 
     def resume(self, line: Line) -> None:
         """Send on a new connection the messages that the client has not delivered, unless the server forgot them.
@@ -172,15 +185,43 @@ class Venue:
                 for n in range(self.delivered.get(channel, len(times)) + 1, len(times) + 1):
                     line.publish(channel, n, self.dialect.change(channel, n), now)
 
-    def _replay(self, line: Line, first: int) -> None:
-        """Repeat the remembered messages, from the cursor's own message or from the next one on."""
-        is_known = first >= self._remembered_from
-        if is_known:
-            line.record.replayed_from = first
-            for channel, n in self._log[first + (self.settings.replays != "copies") :]:
+    def _missed(self, cursor: tuple[str, int]) -> set[tuple[str, int]]:
+        """Return the messages that follow a cursor.
+
+        A cursor is a position in the order in which the client has delivered. So the messages that the client delivered
+        from there on follow it, and all that the client has not delivered.
+        """
+        place = len(self.deliveries) - 1 - self.deliveries[::-1].index(cursor)
+        first = max(0, place + (self.settings.replays != "copies") - self.settings.early)
+        return {
+            *self.deliveries[first:],
+            *((channel, n) for channel, n in self._log if n > self.delivered.get(channel, 0)),
+        }
+
+    def _missed_of(self, channel: str, cursor: int) -> set[tuple[str, int]]:
+        """Return the messages of a channel that follow its cursor, which is a number."""
+        return {(name, n) for name, n in self._log if name == channel and n > cursor - self.settings.early}
+
+    def _remembers(self, messages: set[tuple[str, int]]) -> bool:
+        """Return whether the server remembers all of these messages."""
+        return not any(
+            each in messages and (place < self._remembered_from or each[0] in self._forgotten)
+            for place, each in enumerate(self._log)
+        )
+
+    def _replay(self, line: Line, missed: set[tuple[str, int]] | None, channels: Iterable[str]) -> bool:
+        """Send the missed messages of these channels again. Return whether the server remembers all of them.
+
+        If it does not, or if there is no statement, the last values come first.
+        """
+        is_known = missed is not None and self._remembers(missed)
+        if self.settings.snapshots == "last" and not (is_known and self.settings.replays == "statement"):
+            for channel in channels:
+                self._send_snapshot(line, channel)
+        for channel, n in self._log if is_known else ():
+            if missed is not None and (channel, n) in missed:
                 line.publish(channel, n, self.dialect.change(channel, n), self._loop.time())
-        if self.settings.replays == "statement":
-            line.say(self.dialect.statement(is_known))
+        return is_known
 
     # Subscriptions
 
@@ -214,11 +255,19 @@ class Venue:
             self._refuse(line, request)
         else:
             self._subscribe(line, request, word in ("", "single"), word == "single")
+            if word:
+                # The feed may have waited for the answer in vain.
+                line.record.replayed |= dict.fromkeys(request.channels, False)
             if word == "late":
                 self._loop.call_later(value, self._consent, line, request)
 
     def _consent(self, line: Line, request: Request) -> None:
-        due = line.say(self.dialect.answer(request, False), request.channels)
+        answer = self.dialect.answer(request, False)
+        if self.settings.channel_cursors:
+            channel, is_sole = request.channels[0], len(request.channels) == 1
+            is_recovered = all(line.positions[each][1] for each in request.channels)
+            answer = self.dialect.recovered(channel, line.positions[channel][0] if is_sole else None, is_recovered)
+        due = line.say(answer, request.channels)
         if due is not None:
             # After one answer to a message with several channels, the client waits for further answers.
             pause = ANSWER_PAUSE if len(request.channels) > 1 else 0.0
@@ -240,6 +289,13 @@ class Venue:
     def _subscribe(self, line: Line, request: Request, is_answered: bool, is_single: bool = False) -> None:
         if not line.is_open:
             return
+        missed: dict[str, set[tuple[str, int]] | None] = {}
+        for channel in request.channels:
+            cursor = request.cursors.get(channel)
+            missed[channel] = mine = None if cursor is None else self._missed_of(channel, cursor)
+            is_known = mine is not None and self._remembers(mine)
+            position = cursor if cursor is not None and is_known else len(self.record.published.get(channel, ()))
+            line.positions[channel] = position, is_known
         if is_answered:
             answered = [Request(True, (each,)) for each in request.channels] if is_single else [request]
             for each in answered:
@@ -252,13 +308,18 @@ class Venue:
             if channel not in line.channels:
                 line.channels.append(channel)
                 self.record.effects.append((now, channel, False))
-                self._send_snapshot(line, channel)
+                if self.settings.channel_cursors:
+                    line.record.replayed[channel] = self._replay(line, missed[channel], [channel])
+                else:
+                    self._send_snapshot(line, channel)
 
     def _send_snapshot(self, line: Line, channel: str) -> None:
         n = len(self.record.published.get(channel, ()))
-        frame = self.dialect.snapshot(channel, n) if self.settings.snapshots and channel != BOOK else None
-        if frame is not None and n:
-            line.publish(channel, n, frame, self._loop.time(), is_snapshot=True)
+        is_last = self.settings.snapshots == "last"
+        frame = self.dialect.change(channel, n) if is_last else self.dialect.snapshot(channel, n)
+        is_sent = self.settings.resumes if is_last else bool(self.settings.snapshots)
+        if frame is not None and n and is_sent and channel != BOOK:
+            line.publish(channel, n, frame, self._loop.time(), is_snapshot=not is_last)
 
     # Books
 
@@ -296,7 +357,10 @@ class Venue:
         elif act.kind == "hole":
             self._missing += int(act.value)
         elif act.kind == "forget":
-            self._remembered_from = len(self._log)
+            if act.word:
+                self._forgotten.add(act.word)
+            else:
+                self._remembered_from = len(self._log)
         elif act.kind == "signal":
             self._signal()
         elif act.kind == "outage":
