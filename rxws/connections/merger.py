@@ -132,7 +132,7 @@ class Merger(ABC):
                 # between are missing.
                 self._discard(1)
                 continue
-            is_per_connection = self._is_per_connection(item)
+            is_per_connection = self._is_per_connection(item, channel)
             if is_per_connection and self._is_superfluous(number, channel):
                 self._discard(1)
                 continue
@@ -226,12 +226,12 @@ class Merger(ABC):
         source, place = unit
         return source.message[place] if type(source.message) is Many else source.message
 
-    def _is_per_connection(self, message: Any) -> bool:
+    def _is_per_connection(self, message: Any, channel: Hashable) -> bool:
         per_connection = self._dispatcher.hooks.per_connection
         if type(message) is Many:
             return False
         with self._reporter.guard(per_connection or "the filter of a snapshot", message):
-            if self._dispatcher.router.is_snapshot(message):
+            if self._dispatcher.router.is_snapshot(message, channel):
                 return True
             return per_connection is not None and bool(per_connection(message))
         return False

@@ -142,9 +142,13 @@ class Router:
         if receiver in self._receivers and snapshots not in expected:
             expected[snapshots] = self._snapshots.add(snapshots, filter)
 
-    def is_snapshot(self, message: Any) -> bool:
-        """Return whether a message is a snapshot with which a subscription begins, on one connection only."""
-        return bool(self._expecting) and any(each(message) for each in self._snapshots.match(message))
+    def is_snapshot(self, message: Any, channel: Hashable) -> bool:
+        """Return whether a message of a channel is a snapshot with which a subscription begins on its connection."""
+        if not self._expecting:
+            return False
+        # The filters of streams whose channel the server names match no message.
+        found = (*self._snapshots.match(message), *self._snapshots.match({CHANNEL: channel}))
+        return any(each(message) for each in found)
 
     def _rejected(self, filter: Filter, message: Any, error: BaseException) -> None:  # noqa: A002
         """Report that a filter raised. The report names the filter's function if it has one."""

@@ -17,7 +17,7 @@ import rxws
 from rxws import CallbackFailed
 from rxws.books import ChecksumMismatch, OrderBook
 from tests.support.guide import ROOT, named
-from tests.support.venues import VENUES, Bybit, Kraken, Okx, Venue
+from tests.support.venues import VENUES, Bitfinex, Bybit, Kraken, Okx, Venue
 
 pytestmark = pytest.mark.usefixtures("virtual_time", "assert_no_leaks")
 
@@ -182,3 +182,37 @@ async def test_program_for_kraken_restarts_when_a_change_is_missing(capsys: pyte
         bids, asks = server.truth
         wanted = f"{len(bids)} bids, {len(asks)} asks, best {bids[0][0]} / {asks[0][0]}> in sync"
         assert wanted in capsys.readouterr().out
+
+
+async def test_program_for_bitfinex_is_right_after_a_cut_and_a_rotation(capsys: pytest.CaptureFixture[str]) -> None:
+    """The guide's program for Bitfinex follows the ids of its channel from one connection to the next."""
+    names: dict[str, Any] = {"__name__": "guide"}
+    exec(named("bitfinex.py"), names)
+    failures: list[CallbackFailed] = []
+    feeds: list[rxws.ReactiveWebSocket[Any]] = []
+
+    class Watched(rxws.ReactiveWebSocket[Any]):
+        def __init__(self, *arguments: Any, **options: Any) -> None:
+            super().__init__(*arguments, **options)
+            feeds.append(self)
+            self.events.subscribe(lambda event: failures.append(event) if isinstance(event, CallbackFailed) else None)
+
+    async with Bitfinex() as server:
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(rxws, "ReactiveWebSocket", Watched)
+            running = asyncio.ensure_future(names["main"](server.server.url, "tBTCUSD", 20))
+            await asyncio.sleep(1)
+        await publish(server)
+        server.heartbeat()
+        assert await feeds[0].rotate()
+        await publish(server)
+        server.server.reset()
+        await publish(server)
+        assert await feeds[0].rotate()
+        await publish(server)
+        await running
+        feeds.clear()
+        bids, asks = server.truth
+        wanted = f"{len(bids)} bids, {len(asks)} asks, best {bids[0][0]} / {asks[0][0]}> in sync"
+        assert wanted in capsys.readouterr().out
+        assert (failures, server.subscriptions) == ([], 4)

@@ -7,6 +7,7 @@ import asyncio
 import pytest
 
 from rxws.messages.filters import Filter
+from rxws.messages.naming import filter_of
 from rxws.reporting.events import CallbackFailed
 
 from ..support.wiring import Wiring, in_thread, settle
@@ -170,11 +171,20 @@ async def test_every_receiver_gets_the_gap_when_it_is_announced(wiring):
     assert first.received == second.received == [gap]
 
 
+async def test_snapshot_of_a_named_channel_is_known(wiring):
+    """Where the server names the channel, a snapshot is known by its channel."""
+    receiver = add(wiring, filter_of("x").alternatives)
+    wiring.router.expect_snapshots(receiver, filter_of("x"), Filter.parse([{1: "s"}]))
+    assert wiring.router.is_snapshot([7, "s"], "x")
+    assert not wiring.router.is_snapshot([7, "s"], "y")
+    assert not wiring.router.is_snapshot([7, "t"], "x")
+
+
 async def test_snapshot_is_known_while_its_receiver_is_registered(wiring):
     """A message is a snapshot if it passes the filters of a receiver and of the receiver's snapshots."""
     first, second = add(wiring, [{"a": 1}]), add(wiring, [{"a": 2}])
     router = wiring.router
-    assert not router.is_snapshot({"a": 1, "b": 1})
+    assert not router.is_snapshot({"a": 1, "b": 1}, None)
     for receiver, filters, snapshots in (
         (first, [{"a": 1}], [{"b": 1}]),
         (first, [{"a": 1}], [{"b": 2}]),
@@ -183,11 +193,11 @@ async def test_snapshot_is_known_while_its_receiver_is_registered(wiring):
     ):
         router.expect_snapshots(receiver, Filter.parse(filters), Filter.parse(snapshots))
     messages = [{"a": a, "b": b} for a in (1, 2) for b in (1, 2, 3)]
-    assert [router.is_snapshot(message) for message in messages] == [True, True, False, False, False, True]
+    assert [router.is_snapshot(message, None) for message in messages] == [True, True, False, False, False, True]
     router.remove(first)
-    assert [router.is_snapshot(message) for message in messages] == [False, False, False, False, False, True]
+    assert [router.is_snapshot(message, None) for message in messages] == [False, False, False, False, False, True]
     router.expect_snapshots(first, Filter.parse([{"a": 1}]), Filter.parse([{"b": 1}]))
-    assert not router.is_snapshot({"a": 1, "b": 1})
+    assert not router.is_snapshot({"a": 1, "b": 1}, None)
 
 
 @pytest.mark.parametrize("error", [None, ZeroDivisionError()])
