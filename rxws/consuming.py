@@ -299,8 +299,8 @@ class Consuming(Generic[T]):
     def frames(self) -> AsyncObservable[tuple[str | bytes, int, int]]:
         """The hot Observable of all frames before parsing: ``(raw, received_ns, connection_number)``.
 
-        ``received_ns`` is in nanoseconds since the epoch. Frames that cannot be parsed are included. Without a
-        subscriber it costs nothing.
+        ``received_ns`` is in nanoseconds since the epoch. Frames that cannot be parsed are included, and with several
+        lines the copies on every line. Without a subscriber it costs nothing.
         """
         return feed_of(self).dispatcher.frames
 

@@ -20,7 +20,7 @@ from ..reporting.log_limit import ONCE
 from .connection import Connection
 from .connection_reporter import ConnectionReporter
 from .failures import Failure
-from .matching import GapFound, Joined, Limits, Lost, Matcher, Reopen
+from .matching import INCOMPARABLE, GapFound, Joined, Limits, Lost, Matcher, Reopen
 from .merger import COMPARABLE, Merger, Source, Unit
 from .opener import ConnectionSender
 from .overlap import FARTHEST
@@ -217,7 +217,16 @@ class Arbitration(Merger):
         ):
             return False
         self._flush()
+        if self._dispatcher.frames.subscriptions:
+            self._dispatcher.show_copy(frame, number)
         return True
+
+    def _match(self, number: int, channel: Hashable, key: Hashable, unit: Unit, size: int) -> None:
+        is_shown = self._dispatcher.frames.subscriptions and key is not INCOMPARABLE
+        if not (is_shown and self._matcher.copied(number, channel, key, self._now())):
+            super()._match(number, channel, key, unit, size)
+        elif unit[1] == 0:
+            self._dispatcher.show_copy(unit[0].frame, number)
 
     def _arrived(self, number: int, frame: Frame, message: Any, received: int) -> None:
         if message is not COPY:

@@ -152,6 +152,14 @@ class FrameDispatcher:
             return
         self.router.report_gap(start, end, "source")
 
+    def show_copy(self, frame: Frame, number: int) -> None:
+        """Emit a frame of which no message is delivered, because another connection has brought it before."""
+        self.kept = ()
+        try:
+            self.frames.on_next((frame, time.time_ns(), number))
+        finally:
+            self.kept = None
+
     def deliver_kept(self, sink: Sink, frame: Frame, message: Many[Any], kept: tuple[bool, ...], received: int) -> None:
         """Deliver those messages of a frame for which ``kept`` is true."""
         self.kept = kept

@@ -113,6 +113,9 @@ class Recording(abc.DisposableBase):
             return
         raw, received, connection = frame
         kept = self._dispatcher.kept
+        if kept is not None and not any(kept):
+            # It is a copy. A recording has the frames that were delivered.
+            return
         note = raw, received, time.time_ns(), connection
         self._notes.append((self._now(), note if kept is None else (*note, kept)))
         self._bytes += len(raw)

@@ -501,3 +501,37 @@ async def test_frames_that_cannot_be_compared_are_delivered_from_the_lines_that_
         assert feed.record.messages.count(bytearray(b"x")) == 2
         assert feed.statistics().rejected == 0
         assert feed.record.of(LineLost) == []
+
+
+@pytest.mark.parametrize("has_identity", [False, True])
+async def test_frames_have_all_copies_and_recordings_have_first_arrivals(has_identity, tmp_path):
+    """``frames`` emits the frame of every line with its connection's number; a recording has each message once."""
+    kind = type("Named", (Lines,), {"_message_identity": lambda self, message: message}) if has_identity else Lines
+    async with kind() as feed:
+        await feed.joined()
+        frames = []
+        feed.frames.subscribe(frames.append)
+        with rxws.record(feed, tmp_path / "two.jsonl"):
+            first, second = feed.websockets
+            first.come("8", "9")
+            await asyncio.sleep(0.01)
+            second.come("8", "9")
+            await asyncio.sleep(0.1)
+    assert [(raw, number) for raw, _, number in frames] == [("8", 1), ("9", 1), ("8", 2), ("9", 2)]
+    entries = [entry for entry in rxws.read(tmp_path / "two.jsonl") if hasattr(entry, "raw")]
+    assert [(entry.raw, entry.connection) for entry in entries] == [("8", 1), ("9", 1)]
+
+
+async def test_a_line_that_brings_only_copies_is_not_idle():
+    """Copies count as heard: a line on which every message arrives later is not reconnected by ``idle_timeout``."""
+    async with Lines(idle_timeout=2) as feed:
+        await feed.joined()
+        first, second = feed.websockets
+        for number in range(100, 200):
+            first.come(str(number))
+            await asyncio.sleep(0.03)
+            second.come(str(number))
+            await asyncio.sleep(0.07)
+        assert feed.record.reasons == []
+        await feed.come(3, on=[first])
+        assert feed.record.reasons == ["idle"]
