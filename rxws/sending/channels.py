@@ -187,7 +187,7 @@ class ChannelRegistry(dict[Hashable, Channel]):
                 self._forget(0 if self.recent is None else FORMER_MAX)
 
     def renew(self, channel: Channel) -> None:
-        """Put an equal channel in place of a wanted one, so that each connection subscribes it again."""
+        """Put an equal channel of the same streams in place of a wanted one: each connection subscribes it again."""
         self[channel.identity] = copy.copy(self[channel.identity])
 
     def _forget(self, left: int) -> None:

@@ -263,7 +263,11 @@ class Subscriptions(dict[Hashable, Subscription]):
 
     def leaving(self, channel: Channel, now: float) -> None:
         """Note that the message that unsubscribes a channel is now sent. Its last messages may still arrive."""
-        self[channel.identity].left_at, self[channel.identity].is_asked = now, False
+        subscription, wanted = self[channel.identity], self._wanted.get(channel.identity)
+        subscription.is_asked = False
+        # The streams of a renewed channel also want the last messages of the old subscription.
+        if wanted is None or wanted.interrupts is not channel.interrupts:
+            subscription.left_at = now
 
     def done(self, channel: Channel, subscribes: bool) -> None:
         """Note that the server has carried out the command for a channel."""

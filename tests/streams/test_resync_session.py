@@ -176,6 +176,26 @@ async def test_book_is_right_when_it_restarts_in_an_overlap(sequence, lags, late
         assert (book.reasons, book.levels) == (["start", "checksum"], server.levels)
 
 
+@NUMBERS
+async def test_book_is_right_when_a_rotation_follows_an_unanswered_subscription(sequence):
+    """No change is missing if a rotation begins while the new subscription of the book is not acknowledged yet."""
+    async with BookServer() as server, rxws.ReactiveWebSocket(server.server.url) as feed:
+        resynced, book = multiplexed(feed).resync(SNAPSHOTS, sequence=sequence), TakenBook()
+        resynced.subscribe(book.take)
+        await feed.wait_connected()
+        await publish(server)
+        server.unanswered = 1
+        resynced.restart("checksum")
+        await publish(server)
+        before = book.changes
+        rotating = asyncio.ensure_future(feed.rotate())
+        await publish(server, 30)
+        assert rotating.done()
+        await settle()
+        assert (book.reasons, book.changes) == (["start", "checksum"], before + 600)
+        assert book.levels == server.levels
+
+
 async def test_restart_discards_what_waits_in_an_iteration():
     """``restart`` discards the items that wait in an ``async for``; the next item is the snapshot."""
     async with BookServer() as server, rxws.ReactiveWebSocket(server.server.url) as feed:

@@ -24,6 +24,7 @@ class BookServer:
         levels: the sizes of the book, by price.
         number: the number of the last change.
         lags: the seconds by which messages arrive late on a connection, by the number of the connection.
+        unanswered: the number of subscriptions that take effect without an answer.
         ignored: the number of subscriptions that are confirmed without a snapshot.
         sent: how often each message came from a client.
     """
@@ -33,7 +34,7 @@ class BookServer:
         self.levels: dict[int, int] = {}
         self.number = 0
         self.lags: dict[int, float] = {}
-        self.ignored = 0
+        self.ignored = self.unanswered = 0
         self.sent: Counter[str] = Counter()
         self._random = random.Random(seed)
         self._subscribed: dict[FeedConnection, None] = {}
@@ -51,7 +52,10 @@ class BookServer:
         async for message in connection:
             assert isinstance(message, str)
             self.sent[message] += 1
-            self._deliver(connection, {"ok": message})
+            if message == "+a" and self.unanswered:
+                self.unanswered -= 1
+            else:
+                self._deliver(connection, {"ok": message})
             if message == "-a":
                 self._subscribed.pop(connection, None)
                 continue

@@ -8,7 +8,7 @@ from typing import Any, Final
 
 import rxws
 
-from .consumers import Book, Consumer, LifeHooks, Seen
+from .consumers import Book, Consumer, LifeHooks, Seen, SentBook
 from .endpoint import Feed
 from .evidence import Evidence
 from .report import Problem
@@ -71,6 +71,11 @@ class Audience:
             self._gone.append(consumer)
             await consumer.close()
 
+    def restart_book(self) -> None:
+        """Request another snapshot of the book."""
+        if self._book is not None:
+            self._book.restart()
+
     def stop_looking(self) -> None:
         """Stop checking the book, because the feed is about to end."""
         if self._looking is not None:
@@ -112,7 +117,12 @@ class Audience:
         return self._subscribes.setdefault(channel, subscribe)
 
     def _open_book(self) -> None:
-        self._book = Book(self._stream(BOOK), self._venue.snapshot, self._known, self._dialect)
+        stream = self._stream(BOOK)
+        if self._settings.sends_book:
+            omitted = self._venue.record.omitted
+            self._book = SentBook(stream, self._settings.sent_book, omitted, self._known, self._dialect)
+        else:
+            self._book = Book(stream, self._venue.snapshot, self._known, self._dialect)
         self._book.is_watched = self._settings.watched
         self._evidence.wanted.append(BOOK)
         self._looking = self._loop.create_task(self._look(self._book), name="a life's look at its book")

@@ -14,7 +14,7 @@ import rxws
 from .dialect import LEVELS, Dialect, Numbered
 from .venue import book_at
 
-__all__ = ["Book", "Consumer", "Deliberate", "Look", "Seen"]
+__all__ = ["Book", "Consumer", "Deliberate", "Look", "Seen", "SentBook"]
 
 SLOW: Final = 0.15
 """Seconds that a slow consumer needs for a message."""
@@ -152,7 +152,7 @@ class Book:
 
     Args:
         changes: the stream of changes.
-        snapshot: returns a snapshot.
+        snapshot: returns a snapshot, or is a filter for snapshots in the feed.
         known: returns the number of the newest change that has arrived, or None if that is not certain.
         dialect: decodes the messages.
 
@@ -162,7 +162,7 @@ class Book:
     """
 
     def __init__(
-        self, changes: rxws.Stream[Any], snapshot: Callable[[], Any], known: Callable[[], int | None], dialect: Dialect
+        self, changes: rxws.Stream[Any], snapshot: Any, known: Callable[[], int | None], dialect: Dialect
     ) -> None:
         self.problems: list[str] = []
         self.is_watched = False
@@ -172,8 +172,16 @@ class Book:
         self._best = 0
         self._known = known
         self._stream: rxws.Stream[Any] | None = changes
-        self._resynced: Any = changes.resync(snapshot, sequence=self._range, snapshot_sequence="last")
+        self._resynced: Any = self._resync(changes, snapshot)
         self._subscription: abc.DisposableBase | None = self._resynced.subscribe(self._take)
+
+    def _resync(self, changes: rxws.Stream[Any], snapshot: Any) -> Any:
+        return changes.resync(snapshot, sequence=self._range, snapshot_sequence="last")
+
+    def restart(self) -> None:
+        """Request another snapshot."""
+        if self._resynced is not None:
+            self._resynced.restart("life")
 
     @property
     def in_sync(self) -> bool:
@@ -195,12 +203,18 @@ class Book:
 
     def _take(self, item: Any) -> None:
         if isinstance(item, rxws.Snapshot):
-            self._last, self._levels = item.data["last"], dict(item.data["levels"])
+            self._last, self._levels = self._content(item)
         else:
-            self._last, _ = self._range(item)
-            self._levels[str(self._last * 7 % LEVELS)] = self._last
+            self._change(self._range(item)[1])
         if self.is_watched:
             self.look()
+
+    def _content(self, snapshot: rxws.Snapshot[Any]) -> tuple[int, dict[str, int]]:
+        return snapshot.data["last"], dict(snapshot.data["levels"])
+
+    def _change(self, n: int) -> None:
+        self._last = n
+        self._levels[str(n * 7 % LEVELS)] = n
 
     def _range(self, item: Any) -> tuple[int, int]:
         read = self._dialect.read(item)
@@ -213,3 +227,41 @@ class Book:
             self._subscription.dispose()
             await self._stream.close()
         self._subscription = self._stream = self._resynced = None
+
+
+class SentBook(Book):
+    """An order book whose snapshots come in the feed.
+
+    Args:
+        changes: the stream of snapshots and changes.
+        how: ``"numbers"`` or ``"checksums"``; see ``sent_book`` in :class:`~rxws.testing.lives.schedule.Settings`.
+        omitted: the numbers that the server has left out.
+        known: as for :class:`Book`.
+        dialect: decodes the messages.
+    """
+
+    def __init__(
+        self, changes: rxws.Stream[Any], how: str, omitted: set[int], known: Callable[[], int | None], dialect: Dialect
+    ) -> None:
+        self._has_numbers = how == "numbers"
+        self._omitted = omitted
+        super().__init__(changes, dialect.snapshots(), known, dialect)
+
+    def _resync(self, changes: rxws.Stream[Any], snapshot: Any) -> Any:
+        return changes.resync(snapshot, sequence=self._range if self._has_numbers else None)
+
+    def _content(self, snapshot: rxws.Snapshot[Any]) -> tuple[int, dict[str, int]]:
+        n = self._range(snapshot.data)[1]
+        if snapshot.reason not in ("life", "checksum", "hole", "server"):
+            # A new connection may lag more than the lost one.
+            self._best = 0
+        return n, book_at(n)
+
+    def _change(self, n: int) -> None:
+        if n == self._last + 1:
+            super()._change(n)
+        elif n <= self._last or self._has_numbers or not self._omitted.issuperset(range(self._last + 1, n)):
+            self.problems.append(f"change {n} of the book follows {self._last}")
+        else:
+            # The checksum of this change would be wrong.
+            self._resynced.restart("checksum")

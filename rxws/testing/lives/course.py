@@ -326,6 +326,8 @@ class Life:
             self._has_exited = True
         elif act.kind == "rotate at once":
             self._rotates_at_once = True
+        elif act.kind == "restart book":
+            self.audience.restart_book()
         elif act.kind == "generator exit":
             self._leave_once()
         elif act.kind == "cancel":

@@ -7,6 +7,8 @@ from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
+import rxws
+
 __all__ = ["Dialect", "Numbered", "Request"]
 
 LEVELS = 5
@@ -128,6 +130,10 @@ class Dialect:
         if "snapshot" in message:
             return Numbered(message["c"], message["snapshot"], True)
         return Numbered(message["c"], message["n"])
+
+    def snapshots(self) -> list[dict[Any, Any]]:
+        """Return a filter for snapshots among the messages of a channel."""
+        return [{"snapshot": rxws.present}]
 
     def belongs(self, channel: str) -> Any:
         """Return a filter for the messages of a channel."""

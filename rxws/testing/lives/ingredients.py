@@ -6,7 +6,7 @@ affects the next subscription; ``ban`` refuses a channel; ``snapshot`` affects t
 omits the next changes of the book; ``signal`` asks the client to rotate; ``forget`` makes the cursors of all channels
 unknown, or of one; ``outage`` leaves all messages out for a time; ``begin anew`` keeps the next connection from
 resuming. Acts of the client: ``rotate``, ``subscribe``, ``unsubscribe``, ``swap``, ``stand still``, ``slow down``,
-``exit``, ``rotate at once``, ``generator exit``, ``cancel``.
+``exit``, ``rotate at once``, ``generator exit``, ``cancel``, ``restart book``.
 """
 
 from __future__ import annotations
@@ -75,6 +75,7 @@ INGREDIENTS: Final[Mapping[str, tuple[Ingredient, float]]] = {
     "resumed connections": (server_side.resumed_connections, 0.1),
     "skewed replays": (server_side.skewed_replays, 0.1),
     "subscription cursors": (server_side.channel_cursors, 0.15),
+    "sent books": (server_side.sent_books, 0.12),
 }
 """All ingredients in the order in which they are added, each with the share of lives that have it."""
 

@@ -18,7 +18,7 @@ __all__ = ["life"]
 BY_TIME = "rotations by time"
 """The ingredient that is left out for your own class, because its hook decides when it rotates."""
 
-SNAPSHOTS = ("declared snapshots", "plain snapshots")
+SNAPSHOTS = ("declared snapshots", "plain snapshots", "sent books")
 """Ingredients that are left out for classes that do not know snapshots."""
 
 OF_READY_MADE = ("outages", "resumed connections", "skewed replays", "subscription cursors")

@@ -104,6 +104,7 @@ class VenueRecord:
         outages: the intervals in which the server left all messages out; it told its clients about them.
         refusals: the faults of handshakes, with their times.
         repeats: the subscriptions that were sent again after their answer.
+        omitted: the numbers of the book's changes that the server has left out.
         problems: errors of clients.
     """
 
@@ -113,6 +114,7 @@ class VenueRecord:
     outages: list[tuple[float, float]] = field(default_factory=list)
     refusals: list[tuple[float, str]] = field(default_factory=list)
     repeats: list[Repeat] = field(default_factory=list)
+    omitted: set[int] = field(default_factory=set)
     problems: list[str] = field(default_factory=list)
 
     @property

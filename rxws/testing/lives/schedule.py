@@ -35,6 +35,9 @@ class Settings:
         is_resumed: whether a connection resumes where the last one ended, and when its ``is_resumed`` says so: ``""``
             (it does not resume), ``"at once"``, or ``"late"`` (with its first frame). Not together with ``replays``.
         book: whether one channel is an order book, which the client keeps.
+        sent_book: how the server sends the book's snapshots in the feed, with each subscription: ``""`` (it does not:
+            the client fetches them), ``"numbers"``, or ``"checksums"`` (the client does not read the numbers; it checks
+            each change, and restarts). See :attr:`sends_book`.
         watched: whether the book is also checked at every change, and not only at intervals.
         settle: the feed's ``handover_settle``.
         handover_timeout: the feed's ``handover_timeout``; 0 closes the old connection first.
@@ -74,6 +77,7 @@ class Settings:
     tells: bool = False
     is_resumed: str = ""
     book: bool = False
+    sent_book: str = ""
     watched: bool = False
     settle: float = 0.5
     handover_timeout: float = 2.0
@@ -94,6 +98,12 @@ class Settings:
     def resumes(self) -> bool:
         """Whether the feed resumes after a loss."""
         return bool(self.replays) and (self.pushed or self.channel_cursors)
+
+    @property
+    def sends_book(self) -> bool:
+        """Whether the book's snapshots come in the feed. Only then is the book a subscribed channel."""
+        # During an outage the server may send nothing, not even a snapshot.
+        return bool(self.sent_book) and not (self.pushed or self.tells or self.resumes)
 
     @property
     def reach(self) -> float:

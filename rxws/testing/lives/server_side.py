@@ -33,6 +33,7 @@ __all__ = [
     "resets",
     "restarts",
     "resumed_connections",
+    "sent_books",
     "signals",
     "single_answers",
     "skewed_replays",
@@ -233,6 +234,17 @@ def watched_book(rng: Random, plan: Plan) -> None:
     """The book is checked at every change."""
     plan.set(book=True, watched=True)
     plan.act(0.0, "snapshot", "late", rng.uniform(0.5, 1.0))
+
+
+def sent_books(rng: Random, plan: Plan) -> None:
+    """The book's snapshots come in the feed; some changes are missing, and the client requests other snapshots."""
+    plan.set(book=True, sent_book=rng.choice(("numbers", "checksums")), watched=True)
+    for at in some(rng, plan, 2):
+        plan.act(at, "hole", "", rng.randint(1, 3))
+    for at in some(rng, plan, 2):
+        plan.act(at, "restart book")
+        if rng.random() < 0.5:
+            plan.act(max(0.0, at - rng.uniform(0.0, 1.0)), "rotate")
 
 
 def outages(rng: Random, plan: Plan) -> None:

@@ -123,6 +123,7 @@ class Venue:
         times.append(at)
         if channel == BOOK and self._missing:
             self._missing -= 1
+            self.record.omitted.add(len(times))
             return
         if self._out_since is not None:
             return
@@ -315,10 +316,15 @@ class Venue:
 
     def _send_snapshot(self, line: Line, channel: str) -> None:
         n = len(self.record.published.get(channel, ()))
+        if channel == BOOK:
+            if self.settings.sends_book:
+                frame = self.dialect.snapshot(channel, n)
+                line.publish(channel, n, frame, self._loop.time(), is_snapshot=True)
+            return
         is_last = self.settings.snapshots == "last"
         frame = self.dialect.change(channel, n) if is_last else self.dialect.snapshot(channel, n)
         is_sent = self.settings.resumes if is_last else bool(self.settings.snapshots)
-        if frame is not None and n and is_sent and channel != BOOK:
+        if frame is not None and n and is_sent:
             line.publish(channel, n, frame, self._loop.time(), is_snapshot=not is_last)
 
     # Books
