@@ -4,10 +4,10 @@
 
     python -m tests.line_lives --count 200 [--seed 0] [--kind KIND]
 
-Each life has a source, which publishes numbered messages in three channels, and connections that bring them with lags
-of their own, in virtual time. The kinds of lives: kills of lines; rotations with kills; a mute line; a line that leaves
-messages out; a line that lags by seconds; channels that are subscribed late on some connections; both lines lost at
-almost the same time. The judge sees only what was published and what was delivered.
+Each life has a source, which publishes numbered messages in three channels, and connections that deliver them, each
+with its own lag, in virtual time. The kinds of lives: kills of lines; rotations with kills; a mute line; a line that
+leaves messages out; a line that lags by seconds; channels that are subscribed late on some connections; both lines lost
+at almost the same time. The judge sees only what was published and what was delivered.
 """
 
 from __future__ import annotations

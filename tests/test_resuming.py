@@ -23,7 +23,7 @@ async def test_cuts_lose_nothing(way):
 
 @pytest.mark.parametrize("way", WAYS)
 async def test_each_cut_is_one_gap_where_the_server_forgot(way):
-    """If the exchange forgets its messages, each cut causes one gap, in the place of the missing messages."""
+    """If the exchange forgets its messages, each cut causes one gap, in place of the missing messages."""
     result = await play(way, 4, rate=1_000, forgets=True)
     assert result.is_sound
     assert (result.gaps, result.resumed) == (4, 0)

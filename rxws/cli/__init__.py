@@ -11,7 +11,7 @@
     connecting    options that several commands share, and the feed that they describe
     demo_screen   shows the progress of ``rxws demo``
     demo_lanes    shows the processes of ``rxws demo --nats``
-    demo_worker   a worker of that demo, in a process of its own
+    demo_worker   a worker of that demo, in its own process
     demo_nats     runs that demo
     demo, tail, record, replay, relay, audit, serve
                   the commands

@@ -248,7 +248,7 @@ class _Demo:
 
     @property
     def is_flawless(self) -> bool:
-        """Whether both kills happened, and each message came once and in order, without a gap."""
+        """Whether both kills happened, and each message arrived once and in order, without a gap."""
         total = self._total
         faults = total.lost or total.doubled or total.disordered or total.gaps
         return len(self._killed) == 2 and self._outstanding == 0 and not faults
@@ -299,7 +299,7 @@ def _free_port() -> int:
 
 
 async def demo_nats(seconds: float, output: Output) -> int:
-    """Run the demo, print its summary, and return the exit code. Cancelling kills all processes, and prints it, too.
+    """Run the demo, print its summary, and return the exit code. Cancelling kills all processes, and also prints it.
 
     Raises:
         rxws.RxwsError: there is no NATS server, or a process does not start.

@@ -1,4 +1,4 @@
-"""One worker of ``rxws demo --nats``, in a process of its own: it counts the messages of its share of the channels.
+"""One worker of ``rxws demo --nats``, in its own process: it counts the messages of its share of the channels.
 
 ``python -m rxws.cli.demo_worker SERVER K N`` prints its counts as one JSON object per line, until its standard input
 ends.

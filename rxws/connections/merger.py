@@ -200,7 +200,7 @@ class Merger(ABC):
     # The user's hooks for a message
 
     def _units(self, frame: Frame, message: Any) -> list[tuple[Hashable, Any]]:
-        """Return the messages of a frame, each with its identity, by which its copy is recognised."""
+        """Return the messages of a frame, each with its identity, by which its copy is recognized."""
         if type(message) is not Many:
             return [(self._identity(frame, message), message)]
         if not message:

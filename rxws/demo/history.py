@@ -22,7 +22,7 @@ class History:
 
     Attributes:
         count: the number of messages so far.
-        epoch: changes when all messages are forgotten, so that earlier cursors are recognised as useless.
+        epoch: changes when all messages are forgotten, so that earlier cursors are recognized as useless.
         is_kept: whether messages are kept. It is False until the first client asks for a cursor.
     """
 

@@ -12,7 +12,7 @@ from .wiring import Feed
 
 __all__ = ["FEED_FACTORY", "make_feed"]
 
-#: Makes the next feed of this context. A replay replaces :class:`Feed` by its own factory.
+#: Makes the next feed of this context. A replay replaces :class:`Feed` with its own factory.
 FEED_FACTORY: Final[ContextVar[Callable[[Hooks, Options, str], Feed]]] = ContextVar("rxws_feed_factory", default=Feed)
 
 

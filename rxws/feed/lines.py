@@ -18,7 +18,7 @@ from ..reporting.state import LineStatistics, State
 
 __all__ = ["LineHost", "Lines"]
 
-#: The states of lines that decide about the state of the feed, the first that any line has.
+#: The feed has the first of these states that any of its lines has.
 _ORDER: Final = (State.ROTATING, State.CONNECTED, State.CONNECTING, State.WAITING)
 
 

@@ -192,17 +192,17 @@ class Numbers:
             # Call the clock once per iteration of the loop.
             self._now = self._reporter.now()
             self._loop.call_soon(self._end_iteration)
-        # A gap excuses all numbers that are missing before it. But after a loss, others may be missing.
+        # A gap accounts for all numbers that are missing before it. But after a loss, others may be missing.
         gaps = loss.gaps if loss is not None and is_pending else -1 if newest is None else newest.gaps
         is_known = newest is not None and gaps == self._counters.gaps
         if newest is not None and is_known:
             if last <= newest.number and not is_pending:
                 # The server repeats a message on the same connection.
                 return
-            # After a loss, a number that is not greater shows that the server has begun anew.
+            # After a loss, a number that is not greater shows that the server has restarted its count.
             is_missing = first > newest.number + 1 or last <= newest.number
         else:
-            # A sequence may go on with any number after a gap, and begin with any number unless a loss preceded.
+            # A sequence may continue with any number after a gap, and begin with any number unless a loss preceded.
             is_missing = newest is None and loss is not None and self._may_miss_first(name, first, loss)
         if loss is not None and (is_pending or newest is None):
             loss.pending.discard(name)

@@ -29,7 +29,7 @@ CHUNKS: Final = 10
 #: The channel to pass for the cursor of the whole feed.
 WHOLE_FEED: Final = object()
 
-#: Stands in place of an answer in which a channel's cursor is forgotten.
+#: Kept in place of an answer: the cursor of this channel was forgotten then.
 _FORGOTTEN: Final = object()
 
 

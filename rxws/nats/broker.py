@@ -146,7 +146,7 @@ class Broker:
         if not broker.client.is_connected:
             # The library mistakes a message about the cluster for the answer to its first ping, and then sends nothing.
             await broker.close()
-            raise BrokerError("no connection to NATS: the server sent another message than the first PONG")
+            raise BrokerError("no connection to NATS: the server sent a different message before the first PONG")
         version = broker.client.connected_server_version
         if (version.major, version.minor) < OLDEST_SERVER:
             await broker.close()

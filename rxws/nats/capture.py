@@ -30,7 +30,7 @@ class Capture(Receiver):
         outbox: takes the messages.
         label: the name of the relay in logs and events.
         subject_of: returns the subject of a message.
-        identity_of: returns the id of a message, by which the broker recognises and drops copies.
+        identity_of: returns the id of a message, by which the broker recognizes and drops copies.
         wake: called when there is an entry to publish.
 
     Attributes:

@@ -2,7 +2,7 @@
 
 A file is named after its start in UTC. While it is being written its name has ``.partial`` in it, and is renamed when
 the file is complete: ``20261130T000000Z.partial.jsonl.gz`` becomes ``20261130T000000Z.jsonl.gz``. Each file is a
-recording of its own; together they are one, because each file but the first one says which one it continues.
+complete recording. Together they are one, too, because each file except the first names the file that it continues.
 """
 
 from __future__ import annotations

@@ -87,7 +87,7 @@ class RollingSession(FileSession):
             self._state = next((what for _, what in reversed(together) if isinstance(what, State)), self._state)
 
     def _begin_next(self, time: float, offset: float) -> None:
-        """Complete the file, and begin the next one with what makes it a recording of its own."""
+        """Complete the file, and begin the next one with what makes it a complete recording."""
         self._appender.append(encode_notes([(time, None)]))
         self._file.close()
         self._open(time + offset)

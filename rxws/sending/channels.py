@@ -17,7 +17,7 @@ from ..messages.recent import RecentMessages
 
 __all__ = ["Channel", "ChannelRegistry", "identity_of"]
 
-#: The number of former channels whose messages are recognised if the feed resumes.
+#: The number of former channels whose messages are recognized if the feed resumes.
 FORMER_MAX: Final = 1_000
 
 
@@ -28,7 +28,7 @@ class Channel:
     Attributes:
         identity: two channels with equal identities are the same channel.
         consent: the filter that the server's consent passes; None: no answer is awaited.
-        refusal: the filter that the server's refusal passes; None: refusals are not recognised.
+        refusal: the filter that the server's refusal passes; None: refusals are not recognized.
         count: the number of streams that want the channel.
         interrupts: functions of its streams. Each is called with a time, and has the stream announce a ``Gap`` since
             then with its next message.
@@ -37,7 +37,7 @@ class Channel:
         subscribe: the message that subscribes the channel, or an (async) function that returns it.
         unsubscribe: the message that unsubscribes it, or an (async) function that returns it; None: nothing is sent.
         acknowledged: the filter that the server's consent passes; None: no answer is awaited.
-        rejected: the filter that the server's refusal passes; None: refusals are not recognised.
+        rejected: the filter that the server's refusal passes; None: refusals are not recognized.
         timeout: seconds within which the answer must arrive.
         combine: makes one message of several ``subscribe`` messages; None: each is sent separately.
         combine_max: the largest number of messages that are combined.
@@ -135,7 +135,7 @@ class ChannelRegistry(dict[Hashable, Channel]):
         # Finds the channel of a message by the filters of its streams. (The router reports filters that raise.)
         self._index: Index[Hashable] = Index(lambda *_: None)
         self._registrations: dict[Hashable, dict[Filter, Registration[Hashable]]] = {}
-        # Channels that are no longer wanted, but whose messages are still recognised.
+        # Channels that are no longer wanted, but whose messages are still recognized.
         self._former: dict[Hashable, None] = {}
         self.refused: Final[set[Hashable]] = set()
         self.recent: RecentMessages | None = None
@@ -172,7 +172,7 @@ class ChannelRegistry(dict[Hashable, Channel]):
 
         Args:
             channel: the channel.
-            is_remembered: whether its messages are still recognised, until the next channel becomes unwanted. If the
+            is_remembered: whether its messages are still recognized, until the next channel becomes unwanted. If the
                 feed resumes, those of many channels are, because their messages may be among those that are kept.
         """
         # It may have been renewed.
@@ -191,7 +191,7 @@ class ChannelRegistry(dict[Hashable, Channel]):
         self[channel.identity] = copy.copy(self[channel.identity])
 
     def _forget(self, left: int) -> None:
-        """Recognise the messages of at most ``left`` former channels from now on."""
+        """Recognize the messages of at most ``left`` former channels from now on."""
         while len(self._former) > left:
             identity = next(iter(self._former))
             del self._former[identity]

@@ -272,7 +272,7 @@ class Sender:
 
     def remove_reference(self, channel: Channel) -> None:
         """Count one stream less that wants the channel."""
-        # In an overlap, the last messages of the channel must still be recognised as its messages.
+        # In an overlap, the last messages of the channel must still be recognized as its messages.
         is_overlap = any(connection.on_channel is not None for connection in self._syncs)
         self.channels.remove_reference(channel, is_remembered=is_overlap)
         self._notify_syncs(channel)

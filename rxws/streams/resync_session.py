@@ -253,7 +253,7 @@ class FetchingSession(Session):
 
 
 class FeedSession(Session):
-    """A session whose snapshots arrive in the feed after each subscription. The last argument recognises them."""
+    """A session whose snapshots arrive in the feed after each subscription. The last argument recognizes them."""
 
     def __init__(
         self,

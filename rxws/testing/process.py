@@ -112,7 +112,7 @@ async def serve_in_process(
 
 
 async def serve_until_told(server: AbstractAsyncContextManager[object], *, seconds: float | None = None) -> None:
-    """Run a server until SIGINT or SIGTERM or for some seconds, and print its URL on the first line.
+    """Run a server until SIGINT or SIGTERM or for a few seconds, and print its URL on the first line.
 
     Args:
         server: a context manager. The ``url`` of its value is printed, or the value itself if it has no ``url``.

@@ -118,7 +118,7 @@ async def test_book_is_right_when_a_recipe_meets_faults(venue: str) -> None:
 @pytest.mark.parametrize("seed", range(2))
 @pytest.mark.parametrize("venue", VENUES)
 async def test_book_is_right_when_many_faults_happen(venue: str, seed: int) -> None:
-    """Whenever a book is in sync and everything has arrived, it is right; in the end it is in sync."""
+    """Whenever a book is in sync and everything has arrived, it is right, and at the end it is in sync."""
     chance = random.Random(f"{venue} {seed}")
     async with VENUES[venue](seed) as server, rxws.ReactiveWebSocket(server.server.url, decode=decode) as feed:
         client = Client(venue, server, feed)

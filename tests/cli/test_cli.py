@@ -512,7 +512,7 @@ def test_error_is_printed_when_there_is_no_standard_output(monkeypatch, capsys):
 
 
 def test_command_continues_when_there_is_no_standard_error(monkeypatch, capsys):
-    """Without a standard error the reports are discarded."""
+    """Without standard error, reports are discarded."""
 
     async def command(output):
         output.report("a report")

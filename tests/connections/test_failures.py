@@ -132,7 +132,7 @@ async def test_tls_is_fatal_at_first_when_the_authority_is_unknown(connect):
 
 
 @both_libraries
-async def test_tls_is_fatal_at_first_when_the_host_is_another(connect):
+async def test_tls_is_fatal_at_first_when_the_host_is_wrong(connect):
     """A certificate for another host is a tls failure, and fatal before the first success."""
     server, client = tls_contexts("other.example")
     async with answering(b"", server) as port:

@@ -594,7 +594,7 @@ async def test_copies_are_dropped_when_the_old_connection_is_read_late_without_a
 
 
 async def test_messages_of_a_channel_keep_their_order_when_it_is_unsubscribed_before_the_release():
-    """Messages of a channel that is no longer wanted are recognised until the new connection has delivered its own."""
+    """Messages of a channel that is no longer wanted are recognized until the new connection has delivered its own."""
     first, second = ScriptedWebsocket(), ScriptedWebsocket()
     async with ScriptedFeed(first, second) as feed:
         await feed.wait_connected()

@@ -189,7 +189,7 @@ async def test_last_values_before_a_replay_that_begins_early_are_delivered_once(
 
 
 @pytest.mark.parametrize("number", [1, 2])
-async def test_first_number_of_a_new_key_after_a_loss_is_compared_with_one(number):
+async def test_first_number_of_a_new_key_after_a_loss_should_be_1(number):
     """If a key had no message before the loss, its first number may be 1; otherwise messages may be missing: a gap."""
     async with ReplayingServer() as server:
         server.begins = 1
@@ -224,8 +224,8 @@ async def test_hole_in_the_numbers_of_a_live_connection_is_a_gap():
     assert [each.proof for each in continuity.intervals] == ["connection", "source"]
 
 
-async def test_numbers_of_a_channel_that_is_subscribed_again_begin_anew():
-    """What a channel missed while it was not subscribed is no gap."""
+async def test_numbers_of_a_channel_that_is_subscribed_again_start_over():
+    """Messages that a channel missed while it was not subscribed cause no gap."""
     async with ReplayingServer() as server:
         server.keys = ("A", "B")
         async with living(server, server.channels_url, sequence="n", key="k") as life:
@@ -244,7 +244,7 @@ async def test_numbers_of_a_channel_that_is_subscribed_again_begin_anew():
     assert "gap" not in life.ids
 
 
-async def test_why_numbers_are_missing_is_said(caplog):
+async def test_log_says_why_numbers_are_missing(caplog):
     """If numbers are missing after a loss because nothing asks for the cursor, a warning says so."""
     caplog.set_level(logging.WARNING, "rxws")
     async with ReplayingServer() as server, living(server, server.url, sequence="n") as life:

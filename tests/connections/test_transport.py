@@ -41,7 +41,7 @@ def test_check_websocket_refuses_an_object_without_the_api():
 
 
 async def test_check_websocket_hints_at_a_missing_await():
-    """If the object can be awaited, the error asks for a missing ``await``."""
+    """If the object can be awaited, the error says that ``await`` is missing."""
     connecting = never()
     with pytest.raises(TypeError, match=r"not coroutine .* \(is an 'await' missing\?\)$"):
         check_websocket(connecting, "connect")

@@ -20,7 +20,7 @@ def connect(url):
 
 
 async def received(client, seconds=0.1):
-    """Return the messages that arrive within some seconds."""
+    """Return the messages that arrive within a number of seconds."""
     messages = []
     try:
         async with asyncio.timeout(seconds):

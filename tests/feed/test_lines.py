@@ -476,7 +476,7 @@ async def test_copies_are_dropped_before_they_are_parsed():
 
 
 async def test_frames_are_parsed_on_every_line_if_parsing_depends_on_earlier_frames():
-    """If each connection has a parser of its own, copies are parsed, too, and recognized afterwards."""
+    """If each connection has its own parser, copies are parsed, too, and recognized afterwards."""
     parsed = []
 
     class Stateful(Lines):

@@ -113,7 +113,7 @@ def _deny_rotations(resolve: Any) -> Any:
 
 
 def _miss_answers(_take: Any) -> Any:
-    """Recognise answers, so that no stream gets them, but do not record that they arrived."""
+    """Recognize answers, so that no stream gets them, but do not record that they arrived."""
     return lambda self, message: any(each.consent(message) for each in self.waiting)
 
 

@@ -72,7 +72,7 @@ async def test_each_key_of_each_channel_has_a_sequence() -> None:
 
 
 async def test_gap_excuses_all_sequences() -> None:
-    """After a gap each sequence may go on with any number."""
+    """After a gap each sequence may continue with any number."""
     feed = Feed()
     feed.take(1, key="A")
     feed.take(1, key="B")
@@ -100,7 +100,7 @@ async def test_messages_without_numbers_are_delivered() -> None:
     ("following", "expected"), [(4, ["resumed", 4]), (5, ["loss", 5]), (3, ["loss", 3]), (1, ["loss", 1])]
 )
 async def test_first_number_after_a_loss_decides(following: int, expected: list[Any]) -> None:
-    """The next number proves that nothing is missing; a later one shows a hole, and no greater one a new count."""
+    """The next number proves that nothing is missing, a later one shows a hole, and any other one shows a new count."""
     feed = Feed()
     feed.take(1, 2, 3)
     feed.lose()
@@ -108,7 +108,7 @@ async def test_first_number_after_a_loss_decides(following: int, expected: list[
 
 
 async def test_one_loss_is_one_gap_and_no_resumption_follows_it() -> None:
-    """The first sequence with a hole is announced, and the others are excused."""
+    """The gap of the first sequence with a hole is announced; it accounts for the holes of the others."""
     feed = Feed()
     for key in "ABC":
         feed.take(1, key=key)
@@ -133,7 +133,7 @@ async def test_first_number_of_a_sequence_after_a_loss() -> None:
 
 
 async def test_channel_that_is_unsubscribed_is_forgotten() -> None:
-    """The numbers of a channel that is subscribed again may begin anew, also after a loss."""
+    """The numbers of a channel that is subscribed again may start over, even after a loss."""
     feed = Feed()
     feed.take(1, channel="X")
     feed.take(1, channel="Y")

@@ -79,7 +79,7 @@ async def test_answer_is_not_a_message() -> None:
 
 
 async def test_answer_on_a_connection_that_does_not_deliver_is_no_cursor_yet() -> None:
-    """An answer counts only when its connection delivers; if that one is replaced before, its answers are void."""
+    """An answer counts only when its connection delivers; if that one is replaced before, its answers are ignored."""
     ring = make()
     ring.note(2, "A", {"n": 5})
     assert ring.cursor("A") is None

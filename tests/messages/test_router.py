@@ -172,7 +172,7 @@ async def test_every_receiver_gets_the_gap_when_it_is_announced(wiring):
 
 
 async def test_snapshot_of_a_named_channel_is_known(wiring):
-    """Where the server names the channel, a snapshot is known by its channel."""
+    """If the server names the channel, a snapshot is recognized by it."""
     receiver = add(wiring, filter_of("x").alternatives)
     wiring.router.expect_snapshots(receiver, filter_of("x"), Filter.parse([{1: "s"}]))
     assert wiring.router.is_snapshot([7, "s"], "x")

@@ -3,7 +3,7 @@
 Two relays capture one source, with lags that differ for each message. In each round the broker or a relay is killed
 with SIGKILL, and started again after 0.05 to 1.2 s. The next round begins when both relays have stated that they are
 complete, so that one of them always runs. With ``--both`` the next round does not wait, so that both may be dead; then
-a Gap must be reported in the place of the missing messages.
+a Gap must be reported in place of the missing messages.
 
 ``--cluster`` runs three servers that each have a copy of the stream, and kills the one that leads it. ``--minutes 10``
 kills the broker and relay b until this time is over, and compares the memory of relay a at the end with that after the
@@ -65,7 +65,9 @@ async def until_back(rig: Rig, since: float) -> None:
         deadline = time.monotonic() + 30
         while not await are_back():
             if time.monotonic() > deadline:
-                raise TimeoutError(f"not both relays are back after {since}, which said {said}: {rig.diagnosis()}")
+                raise TimeoutError(
+                    f"one of the relays is not back after {since}; their statements: {said}; {rig.diagnosis()}"
+                )
             await asyncio.sleep(0.1)
     finally:
         await client.close()
@@ -94,7 +96,7 @@ class Memory:
 
     @property
     def growth(self) -> float:
-        """The median of the last minute less that of the second one, in MiB."""
+        """The median of the last minute minus that of the second one, in MiB."""
         minute = round(60 / SAMPLING)
         return statistics.median(self.sizes[-minute:]) - statistics.median(self.sizes[minute : 2 * minute])
 

@@ -13,7 +13,7 @@ from typing import Any
 
 
 def shift_clock(seconds: float) -> None:
-    """Let this process's wall clock differ from that of others by some seconds."""
+    """Let this process's wall clock differ from that of others by a few seconds."""
     now, now_ns = time.time, time.time_ns
     time.time = lambda: now() + seconds
     time.time_ns = lambda: now_ns() + int(seconds * 1e9)

@@ -26,5 +26,5 @@ async def test_news_of_the_cluster_before_the_first_pong_is_an_error() -> None:
 
     async with await asyncio.start_server(serve, "127.0.0.1", 0) as server:
         port = server.sockets[0].getsockname()[1]
-        with pytest.raises(BrokerError, match="another message than the first PONG"):
+        with pytest.raises(BrokerError, match="a different message before the first PONG"):
             await Broker.connect([f"nats://127.0.0.1:{port}"], {}, "test")

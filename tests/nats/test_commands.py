@@ -31,7 +31,7 @@ async def rxws(*arguments: str) -> int:
 
 @asynccontextmanager
 async def started(*arguments: str) -> AsyncIterator[asyncio.subprocess.Process]:
-    """Run a command in a process of its own, which is killed at the end of the block."""
+    """Run a command in its own process, which is killed at the end of the block."""
     pipe = asyncio.subprocess.PIPE
     process = await asyncio.create_subprocess_exec(
         *(sys.executable, "-m", "rxws", *arguments), cwd=ROOT, stdout=pipe, stderr=pipe

@@ -57,7 +57,7 @@ async def test_messages_that_are_lost_while_both_are_dead_are_in_a_gap(tmp_path:
 
 @pytest.mark.slow
 async def test_killed_single_relay_is_a_gap(tmp_path: Path) -> None:
-    """If a single relay is killed, readers get a Gap in the place of the messages that it missed."""
+    """If a single relay is killed, readers get a Gap in place of the messages that it missed."""
     async with Rig.running(tmp_path) as rig:
         relay = rig.relay("a")
         async with reading(rig):
@@ -75,7 +75,7 @@ async def test_killed_single_relay_is_a_gap(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 async def test_frozen_broker_loses_nothing(tmp_path: Path) -> None:
-    """If the broker is frozen for some seconds, relays and readers notice, connect again, and continue."""
+    """If the broker is frozen for a few seconds, relays and readers notice, connect again, and continue."""
     async with Rig.running(tmp_path) as rig:
         rig.relay("a", ack_timeout=2.0)
         async with reading(rig) as ws:

@@ -991,6 +991,6 @@ def test_to_async_iterator_when_there_is_no_loop() -> None:
 
 
 async def test_to_async_iterator_when_in_another_thread(wiring: Wiring) -> None:
-    """In another thread than its source's, to_async_iterator raises RuntimeError."""
+    """Outside its source's thread, to_async_iterator raises RuntimeError."""
     with pytest.raises(RuntimeError, match="event loop"):
         await asyncio.to_thread(rxops.to_async_iterator(), source_of(wiring))

@@ -71,7 +71,7 @@ async def blocked(server, consume):
     return events
 
 
-async def test_handler_is_named_when_it_keeps_the_lock_of_python(feed_server):
+async def test_handler_is_named_when_it_holds_the_gil(feed_server):
     """A handler in C code that holds the GIL is named, although the watching thread runs only between its calls."""
     events = await blocked(feed_server, lambda feed: feed.add_handler(keep_the_lock))
     assert any("keep_the_lock" in handler for event in events for handler in event.handlers)

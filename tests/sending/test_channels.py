@@ -123,7 +123,7 @@ def test_renewed_channel_is_another_one_with_the_same_streams():
 
 
 def test_messages_of_a_former_channel_are_known_while_it_is_remembered():
-    """In an overlap the last messages of an unwanted channel are still recognised as messages of that channel."""
+    """In an overlap the last messages of an unwanted channel are still recognized as messages of that channel."""
     wanted = ChannelRegistry()
     former = wanted.add_reference(channel("a"), Filter.parse([{"s": "a"}]))
     wanted.remove_reference(former, is_remembered=True)

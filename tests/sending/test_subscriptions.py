@@ -254,7 +254,7 @@ def test_opening_waits_for_no_channels_that_become_wanted_later(waits_for_overdu
 
 
 def test_absent_channels_are_forgotten_when_no_message_of_theirs_can_arrive():
-    """A channel that was never subscribed is forgotten at once; one that was unsubscribed, some time later."""
+    """A channel that was never subscribed is forgotten at once; one that was unsubscribed is forgotten later."""
     wanted = ChannelRegistry()
     subscriptions = Subscriptions(wanted)
     change(wanted, subscriptions, add_reference="a")

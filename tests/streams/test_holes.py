@@ -32,7 +32,7 @@ def make(*, contiguous=True, identity=None, after=None):
 
 
 def short(items):
-    """Return the numbers of the items, and "lost" in the place of missing ones."""
+    """Return the numbers of the items, and "lost" in place of missing ones."""
     return ["lost" if isinstance(each, Lost) else each["n"] for each in items]
 
 

@@ -333,5 +333,5 @@ class Deliveries(Generic[T]):
             if is_owed and was_unique and has_others:
                 self._reject(channel, seat)
             elif is_awaited and not has_others:
-                # The copy can no longer be recognised.
+                # The copy can no longer be recognized.
                 self._give_up(self._stuck_with(channel, seat.line), seat.line, now)

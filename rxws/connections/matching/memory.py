@@ -1,4 +1,4 @@
-"""Remembers deliveries, so that their copies are recognised. No I/O."""
+"""Remembers deliveries, so that their copies are recognized. No I/O."""
 
 from __future__ import annotations
 

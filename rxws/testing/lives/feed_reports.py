@@ -62,7 +62,7 @@ class FeedReports:
             was_told = any(
                 abs(gap.start - start) <= latest and abs(gap.end - end) <= latest for start, end in self._record.outages
             )
-            # The feed may also have seen that numbers are missing, of which a book has holes.
+            # The numbers of a book have holes, which a feed that compares numbers reports, too.
             has_holes = self._settings.replays == "numbers" and self._settings.book
             is_explained = (gap.start, gap.end) in self.explaining
             if gap.reason == "source" and not (was_told or has_holes or is_explained):

@@ -52,9 +52,9 @@ class Settings:
             ``channel_cursors``: ``""`` (it does not), ``"copies"`` (from the cursor's own message on), ``"statement"``
             (from the next message on, with a statement whether all were repeated) or ``"numbers"`` (from the next
             message on; the feed compares numbers).
-        channel_cursors: whether each subscription has a cursor of its own. Then the statement is part of its answer.
+        channel_cursors: whether each subscription has its own cursor. Then the statement is part of its answer.
         early: how many messages before the cursor's a replay begins.
-        greets: whether each connection begins with a greeting of its own: ``""`` (no), ``"declared"`` (the feed has a
+        greets: whether each connection begins with its own greeting: ``""`` (no), ``"declared"`` (the feed has a
             filter for it) or ``"plain"`` (it has none).
         silence: whether a ``Gap`` must begin at the last message instead of at the time when the loss was noticed, and
             whether there must be a ``Gap`` for messages that a silent connection did not send before a rotation ended

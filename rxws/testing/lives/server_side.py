@@ -118,7 +118,7 @@ def skews(rng: Random, plan: Plan) -> None:
 
 
 def long_lags(rng: Random, plan: Plan) -> None:
-    """Connections lag by more than ``handover_settle``, up to some seconds."""
+    """Connections lag by more than ``handover_settle``, up to a few seconds."""
     plan.set(lag=round(rng.uniform(0.6, 4.0), 3), handover_timeout=rng.choice((1.0, 2.0)))
     for at in some(rng, plan, 3):
         plan.act(at, "rotate")
@@ -274,7 +274,7 @@ def skewed_replays(rng: Random, plan: Plan) -> None:
 
 
 def channel_cursors(rng: Random, plan: Plan) -> None:
-    """Each subscription has a cursor of its own, and the server sends the missed messages of its channel again."""
+    """Each subscription has its own cursor, and the server sends the missed messages of its channel again."""
     replays(rng, plan)
     plan.set(pushed=False, channel_cursors=True, replays=rng.choice(("statement", "numbers")))
     # A channel that was left has no cursor, and the server may begin before the messages of its new subscription.
@@ -286,7 +286,7 @@ def channel_cursors(rng: Random, plan: Plan) -> None:
         skews(rng, plan)
     _vary_replays(rng, plan)
     if plan.settings["replays"] == "statement" and plan.settings["greets"] == "plain":
-        # No statement is about messages of no channel, so they must be declared.
+        # No statement covers messages without a channel, so they must be declared.
         plan.set(greets="declared")
 
 

@@ -213,7 +213,7 @@ class Venue:
     def _replay(self, line: Line, missed: set[tuple[str, int]] | None, channels: Iterable[str]) -> bool:
         """Send the missed messages of these channels again. Return whether the server remembers all of them.
 
-        If it does not, or if there is no statement, the last values come first.
+        If it does not, or if there is no statement, the last values are sent first.
         """
         is_known = missed is not None and self._remembers(missed)
         if self.settings.snapshots == "last" and not (is_known and self.settings.replays == "statement"):

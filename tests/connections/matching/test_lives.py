@@ -28,7 +28,7 @@ def never_a_copy(self, seat, channel, key, now):
 
 
 def always_agrees(self, seat, now):
-    """Replace the rule that lines need evidence to agree by one that lets them always agree."""
+    """Replace the rule that lines need evidence to agree with one that always lets them agree."""
     return True
 
 

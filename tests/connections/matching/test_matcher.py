@@ -868,7 +868,7 @@ def test_reserved_line_owes_nothing_from_before_its_first_copy():
 
 
 def test_reserved_line_that_lags_is_given_the_time_of_its_lag():
-    """Copies before the acknowledgement show the lag of a line, so copies with the same lag are recognised later."""
+    """Copies before the acknowledgement show the lag of a line, so copies with the same lag are recognized later."""
     table = Table(Limits(reach=1.0))
     table.matcher.begin(1, ["x"], 0.0, -1.0)
     table.matcher.reserve(2)
