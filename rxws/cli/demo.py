@@ -7,13 +7,13 @@ import asyncio
 import contextlib
 import importlib
 import itertools
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Coroutine, Iterable, Iterator, Mapping
 from typing import Any, Final
 
 from reactivex import operators as ops
 
-from .. import Event, Gap, ReactiveWebSocket, Rotated, Stream
+from .. import Continuity, Event, Gap, ReactiveWebSocket, Rotated, Stream
 from ..demo import SYMBOLS, DemoExchange, channel_of, serve
 from .arguments import Declare, count, seconds
 from .connecting import check_broker
@@ -117,6 +117,7 @@ class _Run:
         self._is_over = False
         self._seconds = 0.0
         self._opened = 0
+        self._continuity = Continuity((), ())
 
     async def execute(self, seconds: float) -> None:
         """Consume the feed for ``seconds``; rotate it after a third of the time, and cut it after two thirds."""
@@ -144,6 +145,7 @@ class _Run:
         finally:
             self._seconds = loop.time() - start
             self._opened = feed.statistics().opened
+            self._continuity = feed.continuity()
 
     async def _settle(self) -> None:
         """Wait until all sent messages have arrived. Count those that have not arrived in time as lost."""
@@ -219,9 +221,9 @@ class _Run:
             ("received", f"{loss_counter.received:,} messages in {self._seconds:.1f} s, {rate:,.0f} messages/s"),
             ("streams", f"{self._in_streams:,} messages in {self._number_of_streams:,} filtered streams"),
             ("handler", ", ".join(f"{kinds[event]:,} {event}" for event in EVENTS)),
-            ("connections", f"{self._opened}"),
             ("rotation", self._describe_rotation()),
             ("cut", self._describe_cut()),
+            ("connections", f"{self._opened}; {self._describe_continuity()}"),
         ]
 
     def _describe_rotation(self) -> str:
@@ -232,6 +234,19 @@ class _Run:
         return (
             f"{lost:,} lost, {doubled:,} doubled; overlap {'proven' if rotated.proven else 'not proven'}, "
             f"paused {rotated.paused * 1000:,.1f} ms"
+        )
+
+    def _describe_continuity(self) -> str:
+        """Return what the feed's own ledger says, which does not know the numbers in the messages."""
+        intervals, gaps = self._continuity.intervals, self._continuity.gaps
+        proven: defaultdict[str, float] = defaultdict(float)
+        for interval in intervals:
+            proven[interval.proof] += interval.end - interval.start
+        by_proof = ", ".join(f"{seconds:.1f} s by {proof}" for proof, seconds in proven.items())
+        missing = sum(gap.end - gap.start for gap in gaps)
+        return (
+            f"complete for {sum(proven.values()):.1f} s ({by_proof or 'no proof'}); "
+            f"{len(gaps)} {'gap' if len(gaps) == 1 else 'gaps'}, {missing * 1000:,.1f} ms"
         )
 
     def _describe_cut(self) -> str:
