@@ -230,7 +230,8 @@ class Feed:
         parsed = Filter.parse(filters) if channel.filters_from is None else self._filter_by_name(channel)
         availability = self._availability.limited_to(is_subscribed)
         stream = self.stream(parsed, options, availability)
-        stream.is_late = availability.is_available()
+        if availability.is_available():
+            stream.is_late = True
         if not self.is_closing:
             wanted = self.sender.add_reference(channel, parsed)
             wanted.interrupts.add(stream.interrupt)

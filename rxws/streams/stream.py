@@ -46,6 +46,12 @@ class Stream(DerivedObservables[T], BufferIterator[T], Generic[T]):
                 ...
     """
 
+    # Class attributes, because only streams of ``multiplex`` have others.
+    #: Subscribes the channel of a stream of ``multiplex`` again; None for other streams.
+    renew: Callable[[], None] | None = None
+    #: Whether the channel was subscribed before the stream was made, so that the stream misses the snapshot.
+    is_late = False
+
     def __init__(
         self, router: Router, filters: Filter, options: StreamOptions, availability: Availability = ALWAYS_AVAILABLE
     ) -> None:
@@ -56,10 +62,6 @@ class Stream(DerivedObservables[T], BufferIterator[T], Generic[T]):
         self._router = router
         self._filters = filters
         self._availability = availability
-        #: Subscribes the channel of a stream of ``multiplex`` again; None for other streams.
-        self.renew: Callable[[], None] | None = None
-        #: Whether the channel was subscribed before the stream was made, so that the stream misses the snapshot.
-        self.is_late = False
         router.add(self._receiver, filters)
 
     @property
