@@ -138,20 +138,22 @@ class Overlap(Merger):
             self._matcher.tick(now)
             if self._sender.is_subscribed and self._matcher.agrees(new.number, now):
                 self._verdict = Verdict.PROVEN
+                # The old connection has what the new one missed before.
+                self._missed.clear()
             elif self._matcher.is_full(new.number):
                 self._verdict = Verdict.FULL
             elif now >= self._timeout_at:
                 self._verdict = Verdict.TIMEOUT
         return self._verdict
 
-    async def release(self, new: Connection, *, is_planned: bool) -> bool:
+    async def release(self, new: Connection, reason: str) -> bool:
         """Let the new connection deliver, beginning with the held messages except copies.
 
         Call this when the reader of the old connection has ended.
 
         Args:
             new: the new connection.
-            is_planned: whether the old connection was closed for the rotation.
+            reason: why the old connection has ended; "rotation" if it was closed for that.
 
         Returns:
             Whether any message was delivered.
@@ -160,13 +162,16 @@ class Overlap(Merger):
         messages = self._counters.messages
         self._backlog = Backlog(self._deliver)
         self._note_end()
-        self._matcher.replace(new.number, self._now(), is_complete=is_planned and self._old.is_complete)
+        if reason == "idle":
+            # The silence of a connection that was given up for it is no evidence.
+            self._matcher.was_blocked(self._now())
+        self._matcher.out += [(unit,) for unit in self._missed]
+        self._matcher.replace(new.number, self._now(), is_complete=reason == "rotation" and self._old.is_complete)
         self._flush()
         self.duplicates = self._matcher.copies
         self.is_released = True
         await self._backlog.drain(yield_first=True)
         self._backlog = None
-        self._missed.clear()
         return self._counters.messages > messages
 
     def give_up(self) -> None:
@@ -259,7 +264,7 @@ class Overlap(Merger):
             # The new connection delivers some channels, which the old one does not have.
             self._matcher.out.append((unit,))
         else:
-            # The old connection may have these messages. They are lost if it ends before the new one agrees.
+            # The old connection may have these messages. They are lost if it ends before the overlap is proven again.
             self._missed.append(unit)
 
     def _note_end(self) -> None:
@@ -268,9 +273,6 @@ class Overlap(Merger):
             self._matcher.ended(self._old.number, self._now())
 
     def _announce_gap(self, gap: GapFound) -> None:
-        missed, self._missed = self._missed, []
-        for source, place in missed:
-            self._deliver(source, [place])
         self._announce(self._reporter.now() - (self._now() - gap.start))
 
     def _deliver(self, what: GapFound | Source, places: list[int]) -> None:

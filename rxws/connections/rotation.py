@@ -183,7 +183,7 @@ class Rotation(Line):
         if new.reader.done():
             # No other connection has the held messages, so deliver them, unless the server sends them again.
             is_needed = overlap.is_holding and self._dispatcher.recent is None
-            has_delivered = is_needed and await overlap.release(new, is_planned=is_planned)
+            has_delivered = is_needed and await overlap.release(new, old.failure.reason)
             if overlap.has_mixed:
                 self._losses.last_delivery(new)
             self._resolve_rotation(False)
@@ -194,7 +194,7 @@ class Rotation(Line):
         if overlap.dropped:
             report.flooded(new.number, overlap.dropped)
         paused = self._loop.time() - max(asked, old.inbound.last_received_at or asked)
-        await overlap.release(new, is_planned=is_planned)
+        await overlap.release(new, old.failure.reason)
         verdict = overlap.verdict(new)
         self._forgetting = self._loop.create_task(self._forget(overlap, new), name="rxws forget overlap")
         report.rotated(

@@ -81,7 +81,7 @@ async def test_messages_during_the_release_are_delivered_after_the_held_ones():
     new.inbound.sink("copy", "copy", 2)
     new.inbound.sink("two", Many(["a", "b"]), 3)
     old.reader.cancel()
-    releasing = asyncio.create_task(both.release(new, is_planned=True))
+    releasing = asyncio.create_task(both.release(new, "rotation"))
     await asyncio.sleep(0)
     new.inbound.sink("late copy", "late copy", 4)
     new.inbound.sink("late", "late", 5)
@@ -101,7 +101,7 @@ async def test_many_messages_that_are_let_go_at_once_are_waited_for():
     messages = []
     wiring.router.messages.subscribe(messages.append)
     old.reader.cancel()
-    await both.release(new, is_planned=True)
+    await both.release(new, "rotation")
     for number in range(1000):
         new.inbound.sink(f"frame {number}", f"Late {number}", 1)
     new.change_channel("L", True)
@@ -121,7 +121,7 @@ async def test_messages_during_the_release_make_it_shorter():
     for number in range(4):
         new.inbound.sink(f"held {number}", number, 1)
     old.reader.cancel()
-    releasing = asyncio.create_task(both.release(new, is_planned=True))
+    releasing = asyncio.create_task(both.release(new, "rotation"))
     await asyncio.sleep(0)
     new.inbound.sink("two", Many([4, 5]), 1)
     assert messages == [0, 1]
@@ -144,7 +144,7 @@ async def test_frame_that_cannot_be_hashed_is_delivered_from_both_connections():
     old.inbound.sink(bytearray(b"a"), "old", 1)
     new.inbound.sink(bytearray(b"a"), "new", 1)
     old.reader.cancel()
-    await both.release(new, is_planned=True)
+    await both.release(new, "rotation")
     new.inbound.sink(bytearray(b"a"), "late", 1)
     assert messages == ["old", "new", "late"]
     assert [type(event.error) for event in wiring.seen] == [TypeError] * 3
@@ -732,3 +732,39 @@ async def test_hooks_for_messages_are_not_called_with_a_gap():
         assert await rotating
         assert feed.record.of(CallbackFailed) == []
         assert feed.record.messages == [*range(10)]
+
+
+async def test_silence_of_a_connection_that_was_given_up_for_it_proves_nothing():
+    """If both connections are silent and the old one ends for that, a Gap stands before what the new one brought."""
+    async with ScriptedFeed(handover_timeout=9, idle_timeout=3) as feed:
+        await feed.wait_connected()
+        stream = feed.stream_filter(gaps=True)
+        feed.websocket.come("1")
+        await asyncio.sleep(2)
+        feed.rotate()
+        new = await feed.opened(2)
+        new.come("7")
+        await feed.record.happened(rxws.Gap)
+        new.come("8")
+        items = await take(stream, 4)
+        assert [item if isinstance(item, int) else item.reason for item in items] == [1, "idle", 7, 8]
+
+
+async def test_gap_that_the_new_connection_reports_after_the_proof_is_announced():
+    """While the old connection is closed, it may end before it reports the same gap."""
+    async with ScriptedFeed(parse=numbers_and_gaps, handover_timeout=5) as feed:
+        await feed.wait_connected()
+        old = feed.websocket
+        stream = feed.stream_filter(gaps=True)
+        rotating = asyncio.ensure_future(feed.rotate())
+        new = await feed.opened(2)
+        old.on_close = lambda: asyncio.sleep(0.5)
+        while not old.closes:
+            await numbered(feed, [len(feed.record.messages)], old, new)
+        count = len(feed.record.messages)
+        new.come("gap", str(count))
+        await asyncio.sleep(0.1)
+        old.end(StopAsyncIteration())
+        assert await rotating
+        items = await take(stream, count + 2)
+        assert [item if isinstance(item, int) else item.reason for item in items] == [*range(count), "source", count]

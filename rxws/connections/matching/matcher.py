@@ -343,10 +343,9 @@ class Matcher(Deliveries[T]):
                 self._join(channel, seat, now)
 
     def was_blocked(self, now: float) -> None:
-        """Note that the event loop was blocked until now, so the silence before is not evidence."""
+        """Note that the silence until now is not evidence, for example because the event loop was blocked."""
         for seat in self._seats():
-            if seat.newest_copy is None:
-                seat.complete_since = max(seat.complete_since, now)
+            seat.complete_since = max(seat.complete_since, now)
 
     def tick(self, now: float) -> None:
         """Apply the rules that depend on time. Call this every few hundredths of a second."""
@@ -429,7 +428,8 @@ class Matcher(Deliveries[T]):
             del seat.owed[number]
             seat.awaited.discard(number)
             if self._memory.is_unique(delivery):
-                seat.complete_since, is_late, seat.is_ready = delivery.time, True, False
+                seat.complete_since = max(seat.complete_since, delivery.time)
+                is_late, seat.is_ready = True, False
                 is_stuck = is_stuck or delivery.time >= overtaken
         if is_late and seat.is_joined and not self._is_aside(channel, seat):
             if delivers:
