@@ -113,6 +113,24 @@ def test_gap_of_a_connection_that_sends_again_beside_another_one_is_excused() ->
         assert ("Gap of what was sent again" in reported(evidence, 5.0, 5.4, "server")) is not is_excused
 
 
+def test_gap_of_a_rotation_without_any_message_is_excused() -> None:
+    """If nothing arrives for a second after the last message, nothing proves the overlap."""
+    evidence = rotated()
+    evidence.record.lines[1].sent = [sent for sent in evidence.record.lines[1].sent if sent.n <= 5 or sent.n > 7]
+    assert not reported(evidence, 5.0, 7.5)
+    assert "Gap without a cause" in reported(rotated(), 5.0, 7.5)
+
+
+def test_gap_of_a_rotation_with_an_outage_is_excused() -> None:
+    """A new connection on which the server tells of an outage must agree again, and its time may be too short."""
+    evidence = rotated()
+    evidence.record.outages.append((3.0, 4.5))
+    assert not reported(evidence, 5.0, 5.2)
+    evidence = rotated()
+    evidence.record.outages.append((3.0, 3.5))
+    assert "Gap without a cause" in reported(evidence, 5.0, 5.2)
+
+
 def test_gap_at_the_end_of_a_slow_handler_is_excused() -> None:
     """A rotation may cut a connection in the moment in which a slow handler ends, so that messages were unread."""
     evidence = rotated()

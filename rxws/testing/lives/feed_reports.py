@@ -70,13 +70,14 @@ class FeedReports:
         yield from self._of_resumptions()
         if not self._settings.handover_timeout:
             return
+        excuses = (self._was_drain_cut, self._was_close_cut, self._was_alike, self._was_late, self._was_interrupted)
         gaps = [
             gap
             for gap in self._evidence.gaps
             if gap.reason != "source"
             and not self._was_silence_true(gap)
             and (gap.start, gap.end) not in self.explaining
-            if not (self._was_drain_cut(gap) or self._was_close_cut(gap) or self._was_alike(gap) or self._was_late(gap))
+            and not any(is_excuse(gap) for is_excuse in excuses)
         ]
         for gap in gaps:
             if self._was_replayed(gap):
@@ -186,10 +187,21 @@ class FeedReports:
         return gap.reason == "rotation" and any(gap.start - tolerance <= at <= gap.end + tolerance for at in cuts)
 
     def _was_alike(self, gap: Gap) -> bool:
-        """Return whether only heartbeats were sent around a rotation. Equal messages do not prove an overlap."""
+        """Return whether only heartbeats were sent around a rotation. Equal messages do not prove an overlap.
+
+        Nothing proves it either if no channel is left, so that nothing arrived for a second after the last message.
+        """
         since = gap.start - self._settings.lag - self._settings.up - self._settings.skew - 1.0
-        sent = (each.at for line in self._record.lines for each in line.sent)
-        return gap.reason == "rotation" and not any(since <= at <= gap.end for at in sent)
+        sent = [each for line in self._record.lines for each in line.sent]
+        is_quiet = not any(since <= each.at <= gap.end for each in sent)
+        start = gap.start + self._evidence.tolerance
+        was_left = gap.end - start > 1.0 and not any(start < each.due <= gap.end for each in sent)
+        return gap.reason == "rotation" and (is_quiet or was_left)
+
+    def _was_interrupted(self, gap: Gap) -> bool:
+        """Return whether the server told of an outage on the new connection of a rotation, which must agree again."""
+        told = [until for _, until in self._record.outages if until <= gap.end + self._settings.reach]
+        return gap.reason == "rotation" and any(line.opened_at <= at for at in told for line in self._record.lines[1:])
 
     def _was_late(self, gap: Gap) -> bool:
         """Return whether a subscription took effect or was answered late on the new connection of a rotation.

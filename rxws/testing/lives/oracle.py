@@ -161,7 +161,7 @@ class _Judgement:
         published = self._record.published[channel][n - 1]
         latest = max([published + self._settings.reach, *(sent.due for sent in self._sent[channel, n])])
         for since, until in self._holdups:
-            latest = until if since <= latest <= until else latest
+            latest = until if since - self._evidence.tolerance <= latest <= until else latest
         return latest
 
     def _was_in_silence(self, channel: str, n: int) -> bool:
