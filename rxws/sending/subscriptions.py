@@ -275,6 +275,8 @@ class Subscriptions(dict[Hashable, Subscription]):
         subscription.delays = default_delays()
         subscription.is_present = subscribes
         if subscribes:
+            # If the channel was dropped and is wanted again meanwhile, the server's answer is for the new one.
+            subscription.channel = self._wanted.get(channel.identity, channel)
             self._wanted.refused.discard(channel.identity)
             subscription.left_at = -math.inf
         self._rest(subscription)

@@ -85,6 +85,19 @@ def test_both_commands_follow_when_a_channel_is_dropped_and_wanted_again():
     assert take_all(subscriptions) == ["+c"]
 
 
+def test_nothing_follows_when_a_channel_is_dropped_and_wanted_again_in_flight():
+    """A subscription under way is kept for the channel that is wanted again, so no message is missing in between."""
+    wanted = ChannelRegistry()
+    subscriptions = Subscriptions(wanted)
+    change(wanted, subscriptions, add_reference="a")
+    command = subscriptions.take_command()
+    change(wanted, subscriptions, add_reference="a", remove_reference="a")
+    carry_out(subscriptions, command)
+    assert take_all(subscriptions) == []
+    change(wanted, subscriptions, remove_reference="a")
+    assert take_all(subscriptions) == ["-a"]
+
+
 def test_opposite_command_follows_when_a_change_is_undone_in_flight():
     """A command in flight is carried out; then the opposite command follows."""
     wanted = ChannelRegistry()
