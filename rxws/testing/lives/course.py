@@ -352,6 +352,10 @@ class Life:
     def _rotates(self) -> bool:
         return bool(self._settings.rotate_every) or any(act.kind in ROTATING for act in self._schedule.acts)
 
+    @property
+    def _makes_before_break(self) -> bool:
+        return self._settings.handover_timeout > 0
+
     def _rotate(self, *, is_at_once: bool = False) -> None:
         if self.feed.state.value.is_final:
             return
@@ -361,7 +365,8 @@ class Life:
         flowing = len(is_open) == 1 and self._delivered_at > max(is_open[0].opened_at, ended + self._settings.reach)
         state = self.feed.state.value
         # A rotate() call during a rotation returns the result of that rotation.
-        flowing = flowing and state is not rxws.State.ROTATING
+        is_rotating = state is rxws.State.ROTATING or (state is rxws.State.CONNECTING and not self._makes_before_break)
+        flowing = flowing and not is_rotating
         if flowing and state is rxws.State.CONNECTING and not is_at_once:
             # Only the ingredient "rotations at once" calls rotate() at this moment.
             return

@@ -214,7 +214,7 @@ class _Judgement:
         settings = self._settings
         # An early exit() waits for one more close.
         closings = 1 if self._evidence.quiet_from is not None else 2
-        longest = closings * CLOSE_TIMEOUT + settings.lag + 2 * settings.up + 10 * self._evidence.tolerance + 0.5
+        longest = closings * CLOSE_TIMEOUT + settings.reach + 2 * settings.up + 10 * self._evidence.tolerance + 0.5
         for line in self._record.lines:
             for at, what in line.damages:
                 if what != "protocol unanswered" or line.ended_at is None:
