@@ -77,7 +77,6 @@ async def refused(feed: rxws.ReactiveWebSocket[Trade], url: str) -> None:
     feed.add_handler(print, {"e": 1})  # type: ignore[arg-type]
     feed.stream_filter(None, overflow="drop")  # type: ignore[call-overload]
     feed.stream_filter(None, max_size=5)  # type: ignore[call-overload]
-    feed.multiplex("+")  # type: ignore[call-overload]
     feed.multiplex("+", filters=None, maxsize="5")  # type: ignore[call-overload]
     feed.multiplex("+", filters="e=trade")  # type: ignore[arg-type]
     feed.multiplex("+", filters=None, acknowledged={"id": 1})  # type: ignore[call-overload]
@@ -92,7 +91,8 @@ def events(lost: rxws.Disconnected, gap: rxws.Gap, full: rxws.Overflowed) -> Non
     """``reason`` and ``overflow`` are literals, so a misspelled word is an error."""
     assert_type(full.overflow, Literal["error", "drop_oldest", "drop_newest"])
     assert_type(
-        lost.reason, Literal["rotation", "server", "network", "idle", "handshake", "tls", "auth", "user", "internal"]
+        lost.reason,
+        Literal["rotation", "server", "network", "idle", "handshake", "tls", "auth", "line", "user", "internal"],
     )
     if gap.reason == "recording":
         assert_type(gap.reason, Literal["recording"])
