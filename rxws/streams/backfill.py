@@ -162,7 +162,7 @@ class _Session(HotObservable[Any]):
         self._queue: deque[Any] = deque()
         self._is_delivering = False
         if self._numbering.key_of is None:
-            self._tracker_of(None)
+            self._track(None)
 
     @property
     def in_sync(self) -> bool:
@@ -193,15 +193,13 @@ class _Session(HotObservable[Any]):
         self._on_stopped(self)
         for subscription in self._subscriptions:
             subscription.dispose()
-        for task in (self._watch, *self._tasks.values()):
-            if task is not None:
-                task.cancel()
+        for task in filter(None, (self._watch, *self._tasks.values())):
+            task.cancel()
 
-    def _tracker_of(self, key: Hashable) -> HoleTracker:
-        tracker = self._trackers.get(key)
-        if tracker is None:
-            tracker = HoleTracker(self._numbering.range_of, self._filling.contiguous, key, self._delivered)
-            self._trackers[key] = tracker
+    def _track(self, key: Hashable) -> HoleTracker:
+        """Begin to track the numbers of a key."""
+        tracker = HoleTracker(self._numbering.range_of, self._filling.contiguous, key, self._delivered)
+        self._trackers[key] = tracker
         return tracker
 
     # Live messages
@@ -232,7 +230,7 @@ class _Session(HotObservable[Any]):
         key_of, reporter = self._numbering.key_of, self._context.reporter
         try:
             key = None if key_of is None else key_of(message)
-            tracker = self._trackers.get(key) or self._tracker_of(key)
+            tracker = self._trackers.get(key) or self._track(key)
             dropped = tracker.dropped
             items = tracker.apply(message)
             self._is_unreadable = False
@@ -302,11 +300,9 @@ class _Session(HotObservable[Any]):
         try:
             while not tracker.in_sync:
                 try:
-                    async with asyncio.timeout(self._filling.timeout) as limit, self._slots:
+                    async with asyncio.timeout(self._filling.timeout), self._slots:
                         await self._attempts(key, tracker, name)
                 except TimeoutError:
-                    if not limit.expired():
-                        raise
                     after, before = tracker.bounds
                     error = LookupError(f"the history lacks messages after {after} and before {before}")
                     self._context.reporter.failed(name, None, error, "; a Gap is in their place")

@@ -8,6 +8,7 @@ import json
 import msgspec
 import pandas
 import pytest
+from reactivex.subject import Subject
 
 import rxws
 from rxws import CallbackFailed, FeedClosed, Overflowed
@@ -104,6 +105,20 @@ async def test_wait_for_a_key_when_none_arrives(feed):
         await waiting
     with pytest.raises(ValueError, match="timeout must be a number of seconds of at least 0, not -1"):
         await table.wait_for("x", timeout=-1)
+
+
+async def test_wait_for_a_key_when_the_source_fails():
+    """It raises the error of the source; a message that came before the end is returned."""
+    for error in (TimeoutError("of the source"), None):
+        source = Subject()
+        table = rxws.LatestTable(rxws.on_loop(source), "s")
+        failing, waiting = (asyncio.ensure_future(table.wait_for(key, timeout=5)) for key in ("x", "a"))
+        await asyncio.sleep(0)
+        source.on_next({"s": "a"})
+        source.on_completed() if error is None else source.on_error(error)
+        assert await waiting == {"s": "a"}
+        with pytest.raises(FeedClosed if error is None else TimeoutError, match=r"ended before|of the source"):
+            await failing
 
 
 async def test_keys_are_limited(feed):
