@@ -55,5 +55,5 @@ def test_notebook_has_title_and_texts_when_read(path):
 
 
 def test_notebooks_are_numbered_when_listed():
-    """The six notebooks are numbered in the order in which to read them."""
-    assert [path.name.split("_")[0] for path in NOTEBOOKS] == ["1", "2", "3", "4", "5", "6"]
+    """The seven notebooks are numbered in the order in which to read them."""
+    assert [path.name.split("_")[0] for path in NOTEBOOKS] == ["1", "2", "3", "4", "5", "6", "7"]
