@@ -135,8 +135,10 @@ class FrameDispatcher:
                         self._announce(frame, item)
                     else:
                         route(item)
-            else:
+            elif names or compare is not None:
                 route(message)
+            else:
+                route_all(message)
 
         return deliver
 

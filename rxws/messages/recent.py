@@ -72,6 +72,9 @@ class RecentMessages:
         self._chunks: Final[deque[list[tuple[Frame | None, Any, Hashable]]]] = deque([[]])
         self._newest = self._chunks[-1]
         self._size = 0
+        # The limits of a chunk.
+        self._messages_max: Final = MESSAGES_MAX // CHUNKS
+        self._bytes_max: Final = BYTES_MAX // CHUNKS
         # The number of the connection that delivers, or that delivered last.
         self._delivering = 0
         # The number of a newer connection, and its answers by channel. They count only from the time when it delivers,
@@ -83,7 +86,7 @@ class RecentMessages:
         """Keep a delivered frame and its message, which may be a ``Many``. Called for every frame of a feed."""
         self._newest.append((frame, message, WHOLE_FEED))
         self._size += len(frame)
-        if len(self._newest) >= MESSAGES_MAX // CHUNKS or self._size >= BYTES_MAX // CHUNKS:
+        if len(self._newest) >= self._messages_max or self._size >= self._bytes_max:
             self._begin_chunk()
 
     def note(self, number: int, channel: Hashable, answer: Any) -> None:
@@ -96,7 +99,7 @@ class RecentMessages:
         """
         if number == self._delivering:
             self._newest.append((None, answer, channel))
-            if len(self._newest) >= MESSAGES_MAX // CHUNKS:
+            if len(self._newest) >= self._messages_max:
                 self._begin_chunk()
             return
         if number != self._newer:

@@ -88,8 +88,8 @@ class Countdown:
 class Feed(rxws.AsyncWebsocketStreamInterface[Any]):
     """A subclass of the abstract class with an async parse hook, so that the user's code decodes."""
 
-    def __init__(self, connect: Connect, url: str) -> None:
-        super().__init__()
+    def __init__(self, connect: Connect, url: str, **options: Any) -> None:
+        super().__init__(**options)
         self.connect = connect
         self.url = url
 
@@ -121,6 +121,13 @@ class TypedFeed(Feed):
 
     async def _parse_raw_data(self, raw_data: Any) -> Any:
         return self._decode(raw_data)
+
+
+class ResumingFeed(Feed):
+    """The same with a cursor, so that the newest messages are kept."""
+
+    def __init__(self, connect: Connect, url: str) -> None:
+        super().__init__(connect, url, resume=True, cursor="t")
 
 
 def ready_made(connect: Connect, url: str) -> rxws.ReactiveWebSocket[Any]:

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from . import figures, over_nats
 from .contenders import (
     Measure,
+    ResumingFeed,
     Run,
     TypedFeed,
     bare,
@@ -215,6 +216,14 @@ ROWS = [
     ),
     Row(
         "transports", "1,000 streams on picows", "the same feed on websockets", None, OURS_ON_PICOWS, OURS_ON_WEBSOCKETS
+    ),
+    Row(
+        "resume",
+        "1,000 streams of a feed that keeps its messages to resume, on picows",
+        "of a feed that does not",
+        0.5,
+        subscribed(on_picows, 300_000, make=ResumingFeed),
+        OURS_ON_PICOWS,
     ),
     Row(
         "fan-out",
