@@ -46,6 +46,7 @@ The public names::
         LoopBlocked                     a function kept the event loop from running anything else
         Overflowed                      a full buffer dropped messages, or ended its stream
         NothingMatched                  no message matched the filter of a stream
+        SubscriptionEnded               the server ended a subscription
         SubscriptionFailed              the server refused or did not answer a subscription
         RecordingFailed                 a recording stopped
         RelayFailed                     a relay lost its broker, or could not relay a message
@@ -146,6 +147,7 @@ from .reporting.events import (
     RelayFailed,
     Resumed,
     Rotated,
+    SubscriptionEnded,
     SubscriptionFailed,
     Unacknowledged,
 )
@@ -199,6 +201,7 @@ __all__ = [
     "Statistics",
     "Stream",
     "StreamOverflow",
+    "SubscriptionEnded",
     "SubscriptionFailed",
     "Unacknowledged",
     "between",

@@ -56,6 +56,8 @@ class ChannelKeywords(StreamKeywords, total=False):
     unsubscribe_from: Callable[[Any], Any] | None
     acknowledged: Filters
     rejected: Filters
+    ended: Filters
+    on_ended: Literal["resubscribe", "complete"]
     timeout: float
     combine: Callable[[list[Any]], Any] | None
     combine_max: int
@@ -151,6 +153,8 @@ class Consuming(Generic[T]):
         unsubscribe_from: Callable[[Any], Any] | None = None,
         acknowledged: Filters = None,
         rejected: Filters = None,
+        ended: Filters = None,
+        on_ended: Literal["resubscribe", "complete"] = "resubscribe",
         timeout: float = 10.0,
         combine: Callable[[list[Any]], Any] | None = None,
         combine_max: int = 200,
@@ -201,6 +205,12 @@ class Consuming(Generic[T]):
                 and the connection counts as open without it. If the server refuses a combined message, each half of the
                 message is sent, then each half of a refused half, until the refused channel is found. An error "already
                 subscribed" is not a refusal: let ``acknowledged`` match it.
+            ended: a filter for the message by which the server ends the subscription: ``complete`` in GraphQL, or a
+                notice that a symbol is no longer traded. With None no message is one. A ``SubscriptionEnded`` is
+                emitted, and no unsubscribe message is sent for a subscription that has ended.
+            on_ended: ``"resubscribe"`` subscribes the channel again after growing delays, which start over after 60 s;
+                with ``gaps=True`` a ``Gap`` precedes its next message. ``"complete"`` ends the streams of the channel
+                after what they hold, once no connection has the subscription any more.
             timeout: seconds to wait for an answer. A new connection counts as open when all channels are answered, or
                 after this time. In a planned rotation, when the old connection still delivers, the limit is twice this
                 time. So one channel that is never answered delays every opening.
@@ -215,8 +225,9 @@ class Consuming(Generic[T]):
 
         Raises:
             TypeError: an argument has the wrong type, is missing, or excludes another one.
-            ValueError: ``timeout``, ``combine_max`` or ``maxsize`` is not positive, ``overflow`` is unknown, a message
-                contains NaN, an infinity or a lone surrogate, or the channel has a stream without ``filters_from``.
+            ValueError: ``timeout``, ``combine_max`` or ``maxsize`` is not positive, ``overflow`` or ``on_ended`` is
+                unknown, every message passes ``ended``, a message contains NaN, an infinity or a lone surrogate, or the
+                channel has a stream without ``filters_from``.
             RxwsError: ``filters_from`` is given in a replay, which has no server that answers.
             RuntimeError: the caller is not in the loop's thread.
 
@@ -244,6 +255,8 @@ class Consuming(Generic[T]):
             encode=feed_of(self).options.encode,
             filters_from=filters_from,
             unsubscribe_from=unsubscribe_from,
+            ends_with=ended,
+            on_ended=on_ended,
         )
         return feed_of(self).multiplex(channel, filters, StreamOptions(maxsize, overflow, gaps, copy))
 

@@ -57,6 +57,7 @@ class DemoExchange(str):
     **Compression.** With ``?compress=zlib`` in the URL, all frames of a connection are pieces of one zlib stream.
 
     **Dialects.** ``/rpc`` (:attr:`rpc_url`): JSON-RPC, with ids of subscriptions that differ on each connection.
+    ``/graphql`` (:attr:`graphql_url`): the protocol graphql-transport-ws.
 
     **Resuming.** With ``?cursor=`` in the URL, each message contains a count of all messages, ``"c"``. With
     ``?cursor=17`` the exchange first sends the messages of the last minute again, from 17 on. ``{"method":
@@ -153,6 +154,11 @@ class DemoExchange(str):
         return self.url.removesuffix("/ws") + "/rpc"
 
     @property
+    def graphql_url(self) -> str:
+        """The URL of the feed in GraphQL, see :class:`~rxws.demo.dialects.graphql.GraphQL`."""
+        return self.url.removesuffix("/ws") + "/graphql"
+
+    @property
     def http_url(self) -> str:
         """The origin of the HTTP endpoints."""
         return self.server.http_url
@@ -237,6 +243,21 @@ class DemoExchange(str):
     def fail_snapshots(self, count: int = 1, *, status: int = 503) -> None:
         """Answer the next requests for ``/depth`` with an HTTP status."""
         self._failed_snapshots.extend([status] * count)
+
+    def end_subscriptions(self, channel: str) -> None:
+        """End all subscriptions of a channel, as when a symbol is no longer traded, and tell the clients.
+
+        On :attr:`stream_url` they get ``{"e": "unsubscribed", "channel": "btcusdt@trade"}``; on ``/rpc`` a notice; on
+        ``/graphql`` ``complete``.
+        """
+        for connection, subscribed in self._subscriptions.items():
+            if subscribed is not None and channel in subscribed:
+                self._subscriptions[connection] = subscribed - {channel}
+                self._deliver(connection, channel, {"e": "unsubscribed", "channel": channel})
+        for connection, dialect in self._dialects.items():
+            notice = dialect.end(channel)
+            if notice is not None:
+                self._deliver(connection, channel, notice)
 
     def forget(self) -> None:
         """Forget all messages, sessions and cursors, like an exchange that was restarted."""

@@ -228,14 +228,16 @@ class Feed:
             raise TypeError("subscribe: a parameter for the cursor needs the feed's option resume=")
         is_subscribed = functools.partial(self.sender.has_subscribed, channel.identity)
         parsed = Filter.parse(filters) if channel.filters_from is None else self._filter_by_name(channel)
+        if channel.ended is not None or channel.filters_from is not None:
+            self.dispatcher.watch_arrivals(each.inbound for each in self.source.connections)
         availability = self._availability.limited_to(is_subscribed)
         stream = self.stream(parsed, options, availability)
         if availability.is_available():
             stream.is_late = True
         if not self.is_closing:
             wanted = self.sender.add_reference(channel, parsed)
-            wanted.interrupts.add(stream.interrupt)
-            stream.when_ended(functools.partial(self._remove_reference, wanted, stream.interrupt))
+            wanted.receivers.add(stream.receiver)
+            stream.when_ended(functools.partial(self._remove_reference, wanted, stream.receiver))
             stream.renew = functools.partial(self.sender.resubscribe, wanted)
             if wanted.consent is not None:
                 # Messages of the old subscription may still arrive, and messages between the subscriptions are missing.
@@ -244,11 +246,10 @@ class Feed:
 
     def _filter_by_name(self, channel: Channel) -> Filter:
         """Return the filter of a stream whose channel is named by the server."""
-        self.dispatcher.use_names(each.inbound for each in self.source.connections)
         return self.sender.channels.filter_by_name(channel)
 
-    def _remove_reference(self, channel: Channel, interrupt: Callable[[float], None]) -> None:
-        channel.interrupts.discard(interrupt)
+    def _remove_reference(self, channel: Channel, receiver: StreamReceiver[Any]) -> None:
+        channel.receivers.discard(receiver)
         # A stream may be garbage-collected after its loop was closed.
         if not (self.is_closing or self.loop.is_closed()):
             self.sender.remove_reference(channel)

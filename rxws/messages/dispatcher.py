@@ -48,7 +48,7 @@ class FrameDispatcher:
         self.reporter: Final = context.reporter
         self.kept: tuple[bool, ...] | None = None
         self.recent: RecentMessages | None = None
-        self._uses_names = False
+        self._watches = False
         self.holds_many = False
 
     def dispatch(self, inbound: Inbound, frame: Frame, message: Any, received: int) -> bool:
@@ -61,6 +61,9 @@ class FrameDispatcher:
         """
         items = message if type(message) is Many else (message,)
         is_heard = bool(items)
+        if inbound.names.ends:
+            for item in items:
+                inbound.names.note_end(item)
         if inbound.pending_replies:
             others = [item for item in items if type(item) is Gap or not inbound.resolve_reply(item)]
             is_heard = bool(others)
@@ -97,12 +100,12 @@ class FrameDispatcher:
 
     def deliver_from(self, inbound: Inbound) -> None:
         """From now on, deliver the messages of this connection as soon as they arrive."""
-        inbound.deliver(self.direct_sink(inbound) if self._uses_names or self.recent is not None else None)
+        inbound.deliver(self.direct_sink(inbound) if self._watches or self.recent is not None else None)
 
-    def use_names(self, connections: Iterable[Inbound]) -> None:
-        """From now on, look up the channels of each message among the names on its connection."""
-        if not self._uses_names:
-            self._uses_names = True
+    def watch_arrivals(self, connections: Iterable[Inbound]) -> None:
+        """From now on, look up each message among the names and the ends of channels on its connection."""
+        if not self._watches:
+            self._watches = True
             for inbound in connections:
                 if inbound.sink is None:
                     self.deliver_from(inbound)

@@ -71,7 +71,7 @@ class Inbound:
         self._predecessor: Inbound | None = None
         # The functions to call after the held messages are delivered. None if no messages are held, or if they are held
         # because the predecessor still delivers.
-        self._when_delivered: list[Callable[[], None]] | None = None
+        self._when_delivered: list[Callable[[], object]] | None = None
 
     # The sink
 
@@ -91,7 +91,7 @@ class Inbound:
         self._predecessor = predecessor
         self._when_delivered = [] if predecessor is None else None
 
-    def when_delivered(self, function: Callable[[], None]) -> None:
+    def when_delivered(self, function: Callable[[], object]) -> None:
         """Call ``function`` after the held messages are delivered.
 
         Call it now if no messages are held, or if they are held because the predecessor still delivers.

@@ -1,8 +1,8 @@
-"""The names that the server gives to channels on one connection, and the filters for the messages under each name."""
+"""What the server says of channels on one connection: their names there, and their ends."""
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from typing import Any, Final
 
 from ..reporting.reporter import Reporter
@@ -29,18 +29,26 @@ def filter_of(channel: Hashable) -> Filter:
 
 
 class ChannelNames:
-    """The channels that have a name on one connection, and a filter for the messages under each name.
+    """The channels that have a name on one connection, and filters: for the messages under each name, and for its end.
+
+    Attributes:
+        ends: the channels of which the end is awaited.
 
     Args:
         reporter: reports filters that raise.
     """
 
     def __init__(self, reporter: Reporter) -> None:
-        self._index: Index[Hashable] = Index(
-            lambda wanted, message, error: reporter.failed(wanted.predicate or wanted, message, error)
-        )
+        self._reporter = reporter
+        self._index: Index[Hashable] = Index(self._failed)
         self._registrations: dict[Hashable, Registration[Hashable]] = {}
         self._owners: dict[Filter, Hashable] = {}
+
+        self.ends: Final[dict[Hashable, Registration[Callable[[Any], None]]]] = {}
+        self._end_index: Index[Callable[[Any], None]] = Index(self._failed)
+
+    def _failed(self, wanted: Filter, message: Any, error: BaseException) -> None:
+        self._reporter.failed(wanted.predicate or wanted, message, error)
 
     def __bool__(self) -> bool:
         return bool(self._registrations)
@@ -54,11 +62,25 @@ class ChannelNames:
         self._registrations[channel] = self._index.add(channel, wanted)
 
     def withdraw(self, channel: Hashable) -> None:
-        """Forget the name of a channel, if it has one."""
+        """Forget the name of a channel, if it has one, and no longer await its end."""
+        self.await_end(channel, None, lambda _: None)
         registration = self._registrations.pop(channel, None)
         if registration is not None:
             del self._owners[registration.filter]
             self._index.remove(registration)
+
+    def await_end(self, channel: Hashable, wanted: Filter | None, ended: Callable[[Any], None]) -> None:
+        """Call ``ended`` with each message that passes ``wanted``, when it arrives. None: call nothing any more."""
+        registration = self.ends.pop(channel, None)
+        if registration is not None:
+            self._end_index.remove(registration)
+        if wanted is not None:
+            self.ends[channel] = self._end_index.add(ended, wanted)
+
+    def note_end(self, message: Any) -> None:
+        """Look up whether a message that has just arrived ends channels."""
+        for ended in self._end_index.match(message):
+            ended(message)
 
     def channels_of(self, message: Any) -> Sequence[Hashable]:
         """Return the channels of a message."""

@@ -37,6 +37,7 @@ from ..reporting import (
     Resumed,
     Rotated,
     State,
+    SubscriptionEnded,
     SubscriptionFailed,
     events,
     redact,
@@ -182,7 +183,8 @@ class _Line(msgspec.Struct, omit_defaults=True):
 
 
 OF_CONNECTIONS: Final = (
-    *(Connected, Disconnected, Rotated, Resumed, LineJoined, LineLost, Gap, Quiet, SubscriptionFailed),
+    *(Connected, Disconnected, Rotated, Resumed, LineJoined, LineLost, Gap, Quiet),
+    *(SubscriptionEnded, SubscriptionFailed),
 )
 """The events of the feed itself. Other events concern only the program that recorded the feed."""
 

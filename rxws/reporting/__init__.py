@@ -17,6 +17,7 @@ from .events import (
     RelayFailed,
     Resumed,
     Rotated,
+    SubscriptionEnded,
     SubscriptionFailed,
 )
 from .quoting import quoted
@@ -47,6 +48,7 @@ __all__ = [
     "Rotated",
     "State",
     "Statistics",
+    "SubscriptionEnded",
     "SubscriptionFailed",
     "printable",
     "quoted",

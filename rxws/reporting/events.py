@@ -28,6 +28,7 @@ __all__ = [
     "RelayFailed",
     "Resumed",
     "Rotated",
+    "SubscriptionEnded",
     "SubscriptionFailed",
     "Unacknowledged",
 ]
@@ -401,6 +402,27 @@ class SubscriptionFailed(Event):
     def _sentence(self) -> str:
         how = "was not acknowledged" if self.refusal is None else f"was refused with {self.refusal}"
         return f"a subscription {how}: {self.message}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, repr=False)
+class SubscriptionEnded(Event):
+    """The server ended the subscription of a channel: its message passed ``ended`` of ``multiplex``.
+
+    Attributes:
+        message: the beginning of the repr of the message that subscribes the channel, without secrets, or the name of
+            the function that returns it.
+        ending: the beginning of the repr of the server's message, without secrets.
+        delay: the seconds until the channel is subscribed again on this connection; None if it is not.
+    """
+
+    message: str
+    ending: str
+    delay: float | None
+
+    @property
+    def _sentence(self) -> str:
+        follows = "its streams end" if self.delay is None else f"it is subscribed again in {self.delay:.1f} s"
+        return f"the server ended a subscription with {self.ending}: {self.message}; {follows}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, repr=False)

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import copy
+import functools
 import inspect
 import logging
-from collections.abc import Awaitable, Collection, Hashable, Iterable, Sequence
+import math
+from collections.abc import Awaitable, Callable, Collection, Hashable, Iterable, Sequence
 from typing import Any, Final
 
+from ..callables import name_of
 from ..codec import to_payload
 from ..connections.connection import Connection
 from ..connections.send_queue import Priority
@@ -16,7 +19,7 @@ from ..errors import SendFailed
 from ..messages.filters import Filter
 from ..options import Options
 from ..reporting.cancellation import FAILURES, is_being_cancelled
-from ..reporting.events import SubscriptionFailed
+from ..reporting.events import SubscriptionEnded, SubscriptionFailed
 from ..reporting.quoting import quoted, quoted_repr
 from ..reporting.reporter import Reporter
 from .answers import Answers
@@ -53,15 +56,24 @@ class ChannelSync:
         channels: the channels that are wanted.
         options: ``encode`` and ``send_timeout``, which also limits functions that return a message.
         reporter: logs, counts and emits.
+        on_ended: called with a channel after the message by which the server ended its subscription is delivered.
     """
 
-    def __init__(self, connection: Connection, channels: ChannelRegistry, options: Options, reporter: Reporter) -> None:
+    def __init__(
+        self,
+        connection: Connection,
+        channels: ChannelRegistry,
+        options: Options,
+        reporter: Reporter,
+        on_ended: Callable[[Channel], None],
+    ) -> None:
         self._loop = asyncio.get_running_loop()
         self._connection = connection
         self._channels = channels
         self.subscriptions: Final = Subscriptions(channels, connection.inbound.names.withdraw)
         self._options = options
         self._reporter = reporter
+        self._on_ended = on_ended
         # Done when a command is done or overdue.
         self._progress: asyncio.Future[None] = self._loop.create_future()
         self._in_flight = 0
@@ -290,6 +302,10 @@ class ChannelSync:
             if recent is not None and answer is not None:
                 recent.note(self._connection.number, each.identity, answer)
             self.subscriptions.done(each, command.subscribes)
+            if command.subscribes:
+                self.subscriptions[each.identity].since = self._loop.time()
+                ended = functools.partial(self._ended, each)
+                self._connection.inbound.names.await_end(each.identity, each.ended, ended)
             self._connection.change_channel(each.identity, command.subscribes, answer)
             if command.subscribes:
                 self._notify(each.identity, True)
@@ -316,6 +332,25 @@ class ChannelSync:
             self.subscriptions[identity].on_subscribed = []
             for function in functions:
                 function(is_subscribed)
+
+    def _ended(self, channel: Channel, message: Any) -> None:
+        """Report that the server has ended the subscription of a channel, and subscribe it again later."""
+        delay = self.subscriptions.ended(channel, self._loop.time())
+        self._loop.call_soon(self._launch)
+        if delay is None:
+            return
+        again = None if delay == math.inf else delay
+        subscribed = name_of(channel.subscribe) if callable(channel.subscribe) else quoted_repr(channel.subscribe)
+        event = self._reporter.emit(SubscriptionEnded, message=subscribed, ending=quoted_repr(message), delay=again)
+        self._reporter.log(logging.INFO if again is None else logging.WARNING, event, about=subscribed)
+        if again is not None:
+            self._connection.run(self._free_later([channel], again), "rxws subscriber")
+        # Two connections need not miss the same messages, so later messages have no copies before the end.
+        self._connection.change_channel(channel.identity, False)
+        inbound = self._connection.inbound
+        # Messages before the end may be held. If another connection delivers, no stream is affected yet.
+        if again is None or not inbound.is_held:
+            inbound.when_delivered(functools.partial(self._loop.call_soon, self._on_ended, channel))
 
     # The answers to a command
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable, Hashable
 from dataclasses import KW_ONLY, InitVar, dataclass, field
-from typing import Any, Final
+from typing import Any, Final, Literal, Protocol
 
 from .. import codec
 from ..callables import asks_for, is_plain_function, takes
@@ -15,7 +15,18 @@ from ..messages.index import Index, Registration
 from ..messages.naming import filter_of
 from ..messages.recent import RecentMessages
 
-__all__ = ["Channel", "ChannelRegistry", "identity_of"]
+__all__ = ["Channel", "ChannelReceiver", "ChannelRegistry", "identity_of"]
+
+
+class ChannelReceiver(Protocol):
+    """The part of a stream that takes the messages of its channel."""
+
+    def interrupt(self, since: float) -> None:
+        """Announce a ``Gap`` before the next message. ``since`` is its start, in seconds since the epoch."""
+
+    def on_end(self, error: Exception | None, /) -> None:
+        """End the stream."""
+
 
 #: The number of former channels whose messages are recognized if the feed resumes.
 FORMER_MAX: Final = 1_000
@@ -30,8 +41,8 @@ class Channel:
         consent: the filter that the server's consent passes; None: no answer is awaited.
         refusal: the filter that the server's refusal passes; None: refusals are not recognized.
         count: the number of streams that want the channel.
-        interrupts: functions of its streams. Each is called with a time, and has the stream announce a ``Gap`` since
-            then with its next message.
+        ended: the filter of the message by which the server ends the subscription; None: ends are not recognised.
+        receivers: the receivers of its streams.
 
     Args:
         subscribe: the message that subscribes the channel, or an (async) function that returns it.
@@ -45,6 +56,8 @@ class Channel:
         filters_from: returns the filter for the channel's messages on a connection, from the answer there; None: the
             filters of the streams hold on all connections.
         unsubscribe_from: returns the message that unsubscribes the channel on a connection, from the answer there.
+        ends_with: the filter of the message by which the server ends the subscription; None: ends are not recognised.
+        on_ended: whether to subscribe again then, or to end the streams.
 
     Raises:
         TypeError: an argument has the wrong type, or needs or excludes another one.
@@ -62,15 +75,20 @@ class Channel:
     encode: InitVar[Callable[[Any], str | bytes]] = codec.encode
     filters_from: Callable[[Any], Any] | None = None
     unsubscribe_from: Callable[[Any], Any] | None = None
+    ends_with: InitVar[Any] = None
+    on_ended: Literal["resubscribe", "complete"] = "resubscribe"
     identity: Hashable = field(init=False)
     consent: Filter | None = field(init=False)
     refusal: Filter | None = field(init=False)
     count: int = field(init=False, default=0)
-    interrupts: set[Callable[[float], None]] = field(init=False, default_factory=set)
+    ended: Filter | None = field(init=False)
+    receivers: set[ChannelReceiver] = field(init=False, default_factory=set)
     #: Whether ``subscribe`` takes the cursor of the channel.
     takes_cursor: bool = field(init=False)
 
-    def __post_init__(self, acknowledged: Any, rejected: Any, encode: Callable[[Any], str | bytes]) -> None:
+    def __post_init__(
+        self, acknowledged: Any, rejected: Any, encode: Callable[[Any], str | bytes], ends_with: Any
+    ) -> None:
         self.identity = identity_of(self.subscribe, encode)
         self.takes_cursor = asks_for(1, self.subscribe)
         if self.unsubscribe is not None:
@@ -87,6 +105,11 @@ class Channel:
                 raise TypeError(f"{name} must be a plain function of the server's answer, not {function!r}")
             if function is not None and acknowledged is None:
                 raise TypeError(f"{name} needs acknowledged: without it no answer is awaited")
+        self.ended = None if ends_with is None else Filter.parse(ends_with, "ended")
+        if self.ended is not None and self.ended.passes_everything:
+            raise ValueError("ended must be a filter that only the end of the subscription passes")
+        if self.on_ended not in ("resubscribe", "complete"):
+            raise ValueError(f'on_ended must be "resubscribe" or "complete", not {self.on_ended!r}')
         check_seconds("timeout", self.timeout, zero=False)
         if self.combine is not None and not is_plain_function(self.combine):
             raise TypeError(f"combine must be a plain function of a list of messages, or None, not {self.combine!r}")

@@ -84,8 +84,8 @@ class Sender:
                 syncs.append(sync)
         for identity, channel in self.channels.items():
             if not any(sync.subscriptions.has(identity) for sync in syncs):
-                for interrupt in channel.interrupts:
-                    interrupt(self._last_message_time)
+                for receiver in channel.receivers:
+                    receiver.interrupt(self._last_message_time)
 
     @property
     def present(self) -> Connection | None:
@@ -198,7 +198,9 @@ class Sender:
             payload = await self._payload_of(message)
             await connection.acquire_slot(Priority.NORMAL)
             await connection.send(payload, self._options.send_timeout, None)
-        sync = self._syncs[connection] = ChannelSync(connection, self.channels, self._options, self._reporter)
+        sync = self._syncs[connection] = ChannelSync(
+            connection, self.channels, self._options, self._reporter, self._channel_ended
+        )
         connection.reader.add_done_callback(lambda _: self._ended(connection))
         await sync.prepare()
 
@@ -258,6 +260,18 @@ class Sender:
 
         for connection, sync in syncs.items():
             sync.subscriptions[identity].on_subscribed.append(functools.partial(subscribed, connection))
+
+    def _channel_ended(self, channel: Channel) -> None:
+        """Interrupt or end the streams of a channel whose subscription the server has ended on one connection."""
+        is_complete = channel.on_ended == "complete"
+        if is_complete and any(sync.subscriptions.has(channel.identity) for sync in self._syncs.values()):
+            return
+        for receiver in list(channel.receivers):
+            if is_complete:
+                receiver.on_end(None)
+            else:
+                # Another connection may have the subscription, but the server may have ended that one at the same time.
+                receiver.interrupt(self._reporter.now())
 
     def channel_of(self, message: Any, connection: Connection | None = None) -> Hashable:
         """Return the channel of a message of this connection, or None if it has none."""

@@ -13,10 +13,13 @@ from typing import Any, Final
 from ..delays import default_delays
 from .channels import Channel, ChannelRegistry
 
-__all__ = ["LINGER", "TRANSITIONS", "Command", "Subscription", "SubscriptionState", "Subscriptions"]
+__all__ = ["HEALTHY", "LINGER", "TRANSITIONS", "Command", "Subscription", "SubscriptionState", "Subscriptions"]
 
 #: Seconds for which messages of a channel may still arrive after it was unsubscribed.
 LINGER: Final = 30.0
+
+#: Seconds after which a subscription counts as healthy: if the server ends it then, the delays start over.
+HEALTHY: Final = 60.0
 
 
 class SubscriptionState(enum.Enum):
@@ -30,8 +33,9 @@ class SubscriptionState(enum.Enum):
         SUBSCRIBED: it is subscribed and wanted.
         EXPIRED: it is subscribed and no longer wanted, and no command that unsubscribes it was taken yet.
         UNSUBSCRIBING: the command that unsubscribes it is under way.
-        POSTPONED: its command failed and is taken again later.
-        REFUSED: the server refused it. As long as it is wanted, it is not requested again on this connection.
+        POSTPONED: its command failed, or the server ended it. Its command is taken again later.
+        REFUSED: the server refused it, or ended it for good. As long as it is wanted, it is not requested again on this
+            connection.
     """
 
     ABSENT = enum.auto()
@@ -56,8 +60,8 @@ TRANSITIONS: Mapping[SubscriptionState, AbstractSet[SubscriptionState]] = {
     _State.PENDING: {_State.ABSENT, _State.SUBSCRIBING, _State.OVERDUE},
     _State.SUBSCRIBING: {*_RESTING, _State.OVERDUE, _State.POSTPONED, _State.REFUSED},
     _State.OVERDUE: {*_RESTING, _State.POSTPONED, _State.REFUSED},
-    _State.SUBSCRIBED: {_State.EXPIRED},
-    _State.EXPIRED: {_State.UNSUBSCRIBING},
+    _State.SUBSCRIBED: {_State.EXPIRED, _State.POSTPONED, _State.REFUSED},
+    _State.EXPIRED: {_State.UNSUBSCRIBING, _State.ABSENT, _State.PENDING},
     _State.UNSUBSCRIBING: {_State.ABSENT, _State.PENDING, _State.EXPIRED, _State.POSTPONED},
     _State.POSTPONED: {_State.ABSENT, _State.PENDING, _State.EXPIRED},
     _State.REFUSED: {_State.ABSENT, _State.PENDING},
@@ -85,6 +89,8 @@ class Subscription:
         left_at: when it was last unsubscribed, as long as it is not subscribed again; otherwise -inf.
         group: until they are subscribed, the channels of a group are combined only with each other.
         delays: the seconds to wait after each failure of its command.
+        since: when it was subscribed.
+        pauses: the seconds until it is subscribed again, for each time that the server ends it soon.
         unsubscribe: the message that unsubscribes it on this connection, if the server's answer has named it.
         on_subscribed: functions that are called with True or False, once it is decided whether it is subscribed.
     """
@@ -96,6 +102,8 @@ class Subscription:
     left_at: float = -math.inf
     group: object | None = None
     delays: Iterator[float] = field(default_factory=default_delays)
+    since: float = -math.inf
+    pauses: Iterator[float] = field(default_factory=default_delays)
     unsubscribe: Any = None
     on_subscribed: list[Callable[[bool], None]] = field(default_factory=list)
 
@@ -246,7 +254,9 @@ class Subscriptions(dict[Hashable, Subscription]):
 
     def is_due(self, channel: Channel, subscribes: bool) -> bool:
         """Whether the command of a channel, once taken, is still to be sent."""
-        return not subscribes or self._wanted.get(channel.identity) is channel
+        if not subscribes:
+            return self[channel.identity].is_present
+        return self._wanted.get(channel.identity) is channel
 
     def divide(self, channels: Collection[Channel], pieces: int) -> None:
         """Leave channels to this number of later commands, because they cannot be in one message."""
@@ -266,7 +276,7 @@ class Subscriptions(dict[Hashable, Subscription]):
         subscription, wanted = self[channel.identity], self._wanted.get(channel.identity)
         subscription.is_asked = False
         # The streams of a renewed channel also want the last messages of the old subscription.
-        if wanted is None or wanted.interrupts is not channel.interrupts:
+        if wanted is None or wanted.receivers is not channel.receivers:
             subscription.left_at = now
 
     def done(self, channel: Channel, subscribes: bool) -> None:
@@ -290,6 +300,29 @@ class Subscriptions(dict[Hashable, Subscription]):
             self._enter(subscription, _State.REFUSED)
         else:
             self._rest(subscription)
+
+    def ended(self, channel: Channel, now: float) -> float | None:
+        """Note that the server has ended the subscription of a channel.
+
+        Returns:
+            The seconds until the channel is to be freed, or infinity if it is not subscribed again on this connection.
+            None: the channel was not subscribed, or is being unsubscribed.
+        """
+        subscription = self.get(channel.identity)
+        if subscription is None or not subscription.is_present:
+            return None
+        subscription.is_present = subscription.is_asked = False
+        if subscription.state is not _State.SUBSCRIBED:
+            if subscription.state is _State.EXPIRED:
+                self._rest(subscription)
+            return None
+        if channel.on_ended == "complete":
+            self._enter(subscription, _State.REFUSED)
+            return math.inf
+        if now - subscription.since >= HEALTHY:
+            subscription.pauses = default_delays()
+        self._enter(subscription, _State.POSTPONED)
+        return next(subscription.pauses)
 
     def postpone(self, channel: Channel) -> float:
         """Note that the command for a channel has failed. Return the seconds after which to call :meth:`free`."""

@@ -89,12 +89,9 @@ class Stream(DerivedObservables[T], BufferIterator[T], Generic[T]):
         return self._receiver.hold_back()
 
     @property
-    def interrupt(self) -> Callable[[float], None]:
-        """A function that makes the stream announce a ``Gap`` before its next message.
-
-        Its argument is the start of the gap, in seconds since the epoch. It does not keep the stream alive.
-        """
-        return self._receiver.interrupt
+    def receiver(self) -> StreamReceiver[T]:
+        """The part of the stream that takes messages. It does not keep the stream alive."""
+        return self._receiver
 
     def clear(self) -> None:
         """Discard the waiting messages.

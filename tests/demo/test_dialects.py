@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 import json
+import random
 import zlib
 
 import pytest
@@ -332,3 +333,167 @@ async def test_replay_refuses_channels_that_a_server_names(tmp_path):
     async with rxws.replay(tmp_path / "a.jsonl") as played:
         with pytest.raises(rxws.RxwsError, match="is a replay: filters_from needs the answers of a server"):
             subscribe(played, "a@trade", 1)
+
+
+# Subscriptions that the server ends
+
+
+def subscribe_query(feed, channel, number="1", **options):
+    """Return a stream of a channel in GraphQL."""
+    payload = {
+        "query": "subscription ($channel: String!) { updates(channel: $channel) }",
+        "variables": {"channel": channel},
+    }
+    return feed.multiplex(
+        {"id": number, "type": "subscribe", "payload": payload},
+        {"id": number, "type": "complete"},
+        **{"filters": [{"id": number, "type": "next"}], "ended": [{"id": number, "type": "complete"}]} | options,
+    )
+
+
+def graphql_feed(exchange, **options):
+    """Return a feed in GraphQL."""
+    return rxws.ReactiveWebSocket(
+        exchange.graphql_url, connect_options=PLAIN, on_open=[{"type": "connection_init"}], **options
+    )
+
+
+def requests(exchange, number=-1):
+    """Return the types of the messages that a connection of the exchange has received."""
+    return [json.loads(each)["type"] for each in exchange.server.connections[number].received]
+
+
+async def test_ended_subscription_is_subscribed_again_after_growing_delays():
+    """Each end is an event, a Gap precedes the next message, and the delays grow until the subscription is healthy."""
+    async with demo.serve(rate=100, symbols=["A"]) as exchange, graphql_feed(exchange) as feed:
+        events = record(feed.events)
+        stream = subscribe_query(feed, "a@trade", gaps=True)
+        other = subscribe_query(feed, "a@depth", "2")
+        await anext(stream)
+        for _ in range(8):
+            exchange.end_subscriptions("a@trade")
+            while not isinstance(await anext(stream), rxws.Gap):
+                pass
+            await anext(stream)
+        ended = of_kind(rxws.SubscriptionEnded, events)
+        assert [each.delay == 0 for each in ended] == [True] + [False] * 7
+        assert max(each.delay for each in ended) > 1
+        assert "complete" in str(ended[0])
+        assert "a@trade" in str(ended[0])
+        await asyncio.sleep(61)
+        exchange.end_subscriptions("a@trade")
+        await asyncio.sleep(0.5)
+        assert of_kind(rxws.SubscriptionEnded, events)[-1].delay == 0
+        assert requests(exchange).count("complete") == 0
+        assert requests(exchange).count("subscribe") == 11
+        assert other.pending > 1000
+        await stream.close()
+        await asyncio.sleep(1)
+        assert requests(exchange)[-1] == "complete"
+
+
+async def test_streams_end_when_the_subscription_is_complete():
+    """With ``on_ended="complete"`` the streams deliver what they hold, then end; nothing is sent."""
+    async with demo.serve(rate=0, symbols=["A"]) as exchange, graphql_feed(exchange) as feed:
+        events = record(feed.events)
+        streams = [subscribe_query(feed, "a@trade", on_ended="complete") for _ in range(2)]
+        everything = subscribe_query(feed, "a@depth", "2", filters=[{"id": "2"}], on_ended="complete")
+        await feed.wait_connected()
+        await asyncio.sleep(0.1)
+        await exchange.publish(10)
+        for channel in exchange.channels:
+            exchange.end_subscriptions(channel)
+        await asyncio.sleep(0.1)
+        numbers = [[each["payload"]["data"]["n"] async for each in stream] for stream in streams]
+        assert numbers[0] == numbers[1] == list(range(1, exchange.numbers["a@trade"] + 1))
+        assert [each["type"] async for each in everything][-1] == "complete"
+        assert [each.delay for each in of_kind(rxws.SubscriptionEnded, events)] == [None, None]
+        assert requests(exchange) == ["connection_init", "subscribe", "subscribe"]
+        again = subscribe_query(feed, "a@trade", on_ended="complete")
+        await asyncio.sleep(0.1)
+        await exchange.publish(10)
+        await anext(again)
+        assert requests(exchange) == ["connection_init", "subscribe", "subscribe", "subscribe"]
+
+
+async def test_end_is_no_event_when_the_stream_is_closed():
+    """A subscription that ends while or after its stream is closed is no event, and is not unsubscribed afterwards."""
+    limit = {"send_limit": (1, 5)}
+    async with demo.serve(rate=100, symbols=["A"]) as exchange, graphql_feed(exchange, **limit) as feed:
+        events = record(feed.events)
+        stream = subscribe_query(feed, "a@trade")
+        await anext(stream)
+        await stream.close()
+        await asyncio.sleep(0.01)  # The message that unsubscribes waits for its turn.
+        exchange.end_subscriptions("a@trade")
+        await asyncio.sleep(20)
+        assert requests(exchange) == ["connection_init", "subscribe"]
+        assert of_kind(rxws.SubscriptionEnded, events) == []
+        await anext(subscribe_query(feed, "a@trade"))
+
+
+@pytest.mark.parametrize("seed", range(8))
+async def test_rotation_loses_nothing_when_subscriptions_end(seed):
+    """Subscriptions that end and are subscribed again in overlaps: each stream gets no message twice and none late."""
+    chances = random.Random(seed)
+    async with demo.serve(rate=300, lag=0.03, symbols=["A", "B"], seed=seed) as exchange:
+
+        def identity(message):
+            return channel_and_number(message["payload"]["data"]) if message["type"] == "next" else None
+
+        async with graphql_feed(exchange, identity=identity, per_connection=[{"type": "complete"}]) as feed:
+            streams = {
+                name: record(subscribe_query(feed, name, str(n), gaps=True)) for n, name in enumerate(exchange.channels)
+            }
+            await feed.wait_connected()
+            for turn in range(12):
+                await asyncio.sleep(chances.uniform(0, 1))
+                feed.rotate()
+                await asyncio.sleep(chances.uniform(0, 0.7))
+                exchange.end_subscriptions(exchange.channels[turn % 6])
+            await asyncio.sleep(30)
+            for name, messages in streams.items():
+                last = None
+                for each in messages:
+                    if isinstance(each, rxws.Gap):
+                        last = None if last is None else (last[0], False)
+                        continue
+                    found, number = channel_and_number(each["payload"]["data"])
+                    assert found == name
+                    assert last is None or number == last[0] + 1 or (number > last[0] and not last[1])
+                    last = number, True
+                assert last[0] == exchange.numbers[name] or last[0] > exchange.numbers[name] - 10
+
+
+async def test_subscription_by_id_is_ended_by_a_notice():
+    """An end of a channel that has an id of the server is recognized; then the id belongs to another channel."""
+    async with demo.serve(rate=200, symbols=["A"]) as exchange, rpc_feed(exchange) as feed:
+        events = record(feed.events)
+        streams = [
+            subscribe(feed, name, n + 1, ended=[{("params", "channel"): name}])
+            for n, name in enumerate(exchange.channels)
+        ]
+        for turn in range(6):
+            await anext(streams[0])
+            exchange.end_subscriptions(exchange.channels[turn % 3])
+            await asyncio.sleep(3)
+        assert len(of_kind(rxws.SubscriptionEnded, events)) == 6
+        for name, stream in zip(exchange.channels, streams, strict=True):
+            items = [await anext(stream) for _ in range(stream.pending)]
+            updates = [each["params"]["result"] for each in items if each["method"] == "update"]
+            assert {channel_and_number(each)[0] for each in updates} == {name}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "error", "text"),
+    [
+        ({"on_ended": "again"}, ValueError, 'on_ended must be "resubscribe" or "complete", not \'again\''),
+        ({"ended": {"type": "complete"}}, TypeError, "ended must be a list of dicts"),
+        ({"ended": []}, ValueError, "ended must be a filter that only the end"),
+    ],
+)
+async def test_wrong_arguments_for_ends_are_refused(arguments, error, text):
+    """``multiplex`` raises an error that names the argument."""
+    async with FeedServer() as server, rxws.ReactiveWebSocket(server.url, connect_options=PLAIN) as feed:
+        with pytest.raises(error, match=text):
+            feed.multiplex("+", filters=[], **arguments)

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from rxws.sending.channels import ChannelRegistry
-from rxws.sending.subscriptions import LINGER, TRANSITIONS, Subscriptions, SubscriptionState
+from rxws.sending.subscriptions import HEALTHY, LINGER, TRANSITIONS, Subscriptions, SubscriptionState
 from tests.sending.test_channels import channel, joined
 
 
@@ -282,6 +282,30 @@ def test_absent_channels_are_forgotten_when_no_message_of_theirs_can_arrive():
         subscriptions.done(left, False)
     assert list(subscriptions) == ["b", "c"]
     assert [subscriptions.is_leaving(name, 1.7 * LINGER) for name in "abc"] == [False, False, True]
+
+
+def test_ended_channel_is_postponed_unless_it_is_not_wanted():
+    """The delays grow from one soon end to the next; a channel that is not subscribed, or not wanted, has no end."""
+    wanted = ChannelRegistry()
+    subscriptions, delays = Subscriptions(wanted), []
+    change(wanted, subscriptions, add_reference="a")
+    assert subscriptions.ended(wanted["a"], 0.0) is None
+    for _ in range(9):
+        take_all(subscriptions)
+        delays.append(subscriptions.ended(wanted["a"], 0.0))
+        assert subscriptions.take_command() is None
+        assert subscriptions.ended(wanted["a"], 0.0) is None
+        subscriptions["a"].since = -1.0
+        subscriptions.free(wanted["a"])
+    assert max(delays) > 1
+    take_all(subscriptions)
+    assert subscriptions.ended(wanted["a"], HEALTHY) == 0
+    subscriptions.free(wanted["a"])
+    take_all(subscriptions)
+    left = wanted["a"]
+    change(wanted, subscriptions, add_reference="a", remove_reference="a")
+    assert subscriptions.ended(left, 0.0) is None
+    assert take_all(subscriptions) == ["+a"]
 
 
 @given(st.lists(st.tuples(st.sampled_from("abc"), st.booleans(), st.booleans())))

@@ -3,6 +3,7 @@
 ::
 
     compression   one zlib stream per connection
+    graphql       GraphQL, where the server may end a subscription
     rpc           JSON-RPC, where the server gives each subscription an id
 """
 
@@ -12,6 +13,7 @@ from collections.abc import Callable, Iterable
 from typing import Any, Final, Protocol
 
 from ..market import Market
+from .graphql import GraphQL
 from .rpc import Rpc
 
 __all__ = ["DIALECTS", "Dialect"]
@@ -26,6 +28,9 @@ class Dialect(Protocol):
     def publish(self, channel: str, message: dict[str, Any]) -> Any:
         """Return what the client gets for a message of a channel; None: nothing."""
 
+    def end(self, channel: str) -> Any:
+        """End the subscription of a channel. Return what the client gets; None: nothing."""
+
 
 #: The dialects by path. Each is called with the market and the number of the connection.
-DIALECTS: Final[dict[str, Callable[[Market, int], Dialect]]] = {"/rpc": Rpc}
+DIALECTS: Final[dict[str, Callable[[Market, int], Dialect]]] = {"/graphql": GraphQL, "/rpc": Rpc}

@@ -70,6 +70,14 @@ class Rpc:
             return self._market.book(param)
         raise LookupError("no such method")
 
+    def end(self, channel: str) -> Any:
+        """End the subscription of a channel. Return what the client gets; None: nothing."""
+        given = self._ids.pop(channel, None)
+        if given is None:
+            return None
+        self._free.insert(0, given)
+        return {"jsonrpc": "2.0", "method": "ended", "params": {"subscription": given, "channel": channel}}
+
     def publish(self, channel: str, message: dict[str, Any]) -> Any:
         """Return what the client gets for a message of a channel; None: nothing."""
         given = self._ids.get(channel)
