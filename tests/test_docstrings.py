@@ -95,6 +95,7 @@ async def surroundings(module, folder):
             "book": SimpleNamespace(apply=lambda item: None),
             "fetch": lambda: exchange.get_json("/depth?symbol=BTCUSDT"),
             "URL": exchange.url,
+            "urls": [exchange.url],
             "reporter": feed_of(ws).reporter,
             "function": str,
             "message": {"e": "trade"},

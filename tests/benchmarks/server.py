@@ -1,4 +1,4 @@
-"""Sends pre-built frames when a client orders them: ``python -m tests.benchmarks.server``."""
+"""Sends pre-built frames when a client requests them: ``python -m tests.benchmarks.server``."""
 
 from __future__ import annotations
 

@@ -62,7 +62,7 @@ class TestSend:
         ],
     )
     async def test_send_sends_text_binary_or_json(self, feed_server, message, received):
-        """``str`` goes as a text frame, bytes of any kind as a binary one, anything else as JSON in a text frame."""
+        """``str`` is sent as a text frame, bytes of any kind as a binary one, anything else as JSON in a text frame."""
         async with Feed(feed_server) as feed:
             await feed.send(message)
             assert await feed_server.expect() == received

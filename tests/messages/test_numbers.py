@@ -162,7 +162,7 @@ async def test_wrong_options_raise(options: Any) -> None:
         Feed(**options)
 
 
-async def test_gap_before_a_loss_excuses_no_number_after_it() -> None:
+async def test_gap_before_a_loss_accounts_for_no_number_after_it() -> None:
     """What was missed since a loss is compared with the last number, even if another gap was reported before."""
     feed = Feed()
     feed.take(1, key="A")

@@ -156,7 +156,7 @@ def test_older_snapshot_is_accepted_when_a_change_proves_a_restart():
     assert changes.in_sync
 
 
-def test_change_that_a_snapshot_was_ahead_of_does_not_prove_a_restart():
+def test_change_older_than_a_snapshot_does_not_prove_a_restart():
     """A change older than the last snapshot does not prove a restart, because a snapshot may be ahead of the stream."""
     changes = make()
     changes.apply(c(5))

@@ -230,7 +230,7 @@ class Book:
 
 
 class SentBook(Book):
-    """An order book whose snapshots come in the feed.
+    """An order book whose snapshots arrive in the feed.
 
     Args:
         changes: the stream of snapshots and changes.

@@ -37,7 +37,7 @@ def never_waits(self, seat):
 
 
 def no_gap(self, channel, now):
-    """Replace the rule that reports gaps by one that reports none."""
+    """Replace the rule that reports gaps with one that reports none."""
 
 
 def never_leads(self, channel, seat, since):
