@@ -152,10 +152,10 @@ class ReactiveWebSocket(AsyncWebsocketStreamInterface[T]):
         self.__set_hooks(identity, per_connection, reply)
         super().__init__(**options)
         feed_of(self).sender.on_open = tuple(messages)
-        feed_of(self).addresses.extend(Address() for _ in urls[1:])
+        feed_of(self).opener.addresses.extend(Address() for _ in urls[1:])
         if type(self)._create_ws is ReactiveWebSocket._create_ws:
             # The user did not write the hook and does not know its name, so error texts must not use it.
-            feed_of(self).opening = f"connecting to {self.shown_url or 'the URL that a function returns'}"
+            feed_of(self).opener.name = f"connecting to {self.shown_url or 'the URL that a function returns'}"
 
     def __with_cursor(self, what: str, parameters: int, function: Any) -> Any:
         """Return ``function``, or if it has a parameter for the cursor, a function that passes the cursor to it."""
@@ -185,7 +185,7 @@ class ReactiveWebSocket(AsyncWebsocketStreamInterface[T]):
         url = await resolve(self.__urls[ADDRESS.get()])
         options = await resolve(self.__connect_options) or {}
         if type(self)._create_ws is ReactiveWebSocket._create_ws and isinstance(url, str):
-            feed_of(self).opening = f"connecting to {redact_url(url)}"
+            feed_of(self).opener.name = f"connecting to {redact_url(url)}"
         if self.__connect is websockets.connect:
             options = {"logger": library_logger(), **options}
             if "unix" not in options and _takes_happy_eyeballs(url):

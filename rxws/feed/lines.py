@@ -11,7 +11,7 @@ from typing import Any, Final
 from ..connections.arbitration import Arbitration
 from ..connections.connection import Connection
 from ..connections.joined_line import JoinedLine
-from ..connections.opener import RotationHost
+from ..connections.opener import Opener, RotationHost
 from ..messages.frames import Websocket
 from ..observables.loop_context import LoopContext
 from ..reporting.state import LineStatistics, State
@@ -78,7 +78,7 @@ class Lines:
         context: the feed's event loop, scheduler and reporter.
         feed: the feed.
         arbitration: merges the lines.
-        make_line: makes the line of a host.
+        make_opener: makes the opener of a line.
         count: the number of lines.
     """
 
@@ -87,7 +87,7 @@ class Lines:
         context: LoopContext,
         feed: RotationHost,
         arbitration: Arbitration,
-        make_line: Callable[[LineHost], JoinedLine],
+        make_opener: Callable[[LineHost], Opener],
         count: int,
     ) -> None:
         self._loop = context.loop
@@ -95,7 +95,7 @@ class Lines:
         self._feed = feed
         self._arbitration = arbitration
         self._hosts = [LineHost(feed, self, number) for number in range(1, count + 1)]
-        self._lines = [make_line(host) for host in self._hosts]
+        self._lines = [JoinedLine(context, each, make_opener(each), arbitration, each.line) for each in self._hosts]
         self._rotating: asyncio.Task[bool] | None = None
 
     @property

@@ -14,29 +14,21 @@ from reactivex import abc
 
 from ..checks import check_seconds
 from ..connections.arbitration import Arbitration
-from ..connections.backoff import Address, Backoff
 from ..connections.connection import Connection
 from ..connections.connection_reporter import ConnectionReporter
-from ..connections.joined_line import JoinedLine
 from ..connections.ledger import Ledger
 from ..connections.opener import Opener, RotationHost
-from ..connections.resumption import Resumption
 from ..connections.rotation import Rotation
-from ..connections.send_queue import Priority, PrioritySendQueue
-from ..connections.transport import check_websocket
 from ..display.cells import in_notebook, on_rerun
 from ..display.feed_view import FeedView, replace_namesake
 from ..errors import ConnectFailed, FeedClosed, RxwsError, SendFailed
 from ..messages.dispatcher import FrameDispatcher
 from ..messages.filters import Filter
 from ..messages.frames import Websocket
-from ..messages.numbers import Numbers
-from ..messages.recent import RecentMessages
 from ..messages.router import Router
 from ..observables.hot import CurrentObservable, HotObservable
-from ..observables.loop_context import LoopContext
+from ..observables.loop_context import LoopContext, running_loop
 from ..options import Options
-from ..rate_limit import window_of
 from ..reporting.cancellation import EXITS, is_torn_down
 from ..reporting.events import Event
 from ..reporting.redaction import redact
@@ -50,9 +42,11 @@ from ..streams.stream import Stream
 from ..streams.stream_options import StreamOptions
 from ..streams.stream_receiver import StreamReceiver
 from ..streams.unmatched import UnmatchedFilters
-from .hooks import ADDRESS, Hooks, close_with_hook, running_hook
-from .lines import LineHost, Lines
+from .hooks import Hooks, close_with_hook, running_hook
+from .lines import Lines
+from .opening import Opening
 from .requests import exchange
+from .resuming import keep_recent
 from .shutdown import Shutdown
 from .source import FrameSource
 
@@ -78,24 +72,19 @@ class Feed:
     Attributes:
         line: 1: the feed is the host of its first line.
         live_or_ended: an event that is set while the state is live, and after the end of the feed.
-        opening: the name of the user's opening hook, or the address, for the texts of failures.
+        opener: opens websockets, for all lines.
     """
 
     line = 1
 
     def __init__(self, hooks: Hooks, options: Options, kind: str) -> None:
-        try:
-            self.loop = asyncio.get_running_loop()
-        except RuntimeError:
-            where = "in a coroutine that asyncio.run runs, or in a notebook's cell"
-            raise RuntimeError(f"{kind} must be made inside a running event loop: {where}") from None
+        self.loop = running_loop(kind)
         self.options = options
         self.context = self._make_context(options.name or f"{kind}-{next(_NUMBERS)}")
         self.reporter = self.context.reporter
         self.error: Exception | None = None
         # Use a proxy, because streams refer to the reporter and must not keep the feed alive.
         self.reporter.exited = functools.partial(type(self).failed, proxy(self))
-        self.opening = "_create_ws"
         # If a subscriber of the events raises, the exception is logged and counted, but not emitted as an event,
         # because the same subscriber would get it.
         self.events: HotObservable[Event] = HotObservable(self.context.without_events())
@@ -108,12 +97,10 @@ class Feed:
         self.sender = Sender(self.reporter, options, self.check_open)
         self._unmatched = UnmatchedFilters(self.router, lambda: self.sender.is_subscribed)
         self.dispatcher = FrameDispatcher(self.context, self.router, hooks)
-        self.recent = None if options.resume is None else self._keep_recent(hooks)
-        #: The addresses of the feed, whose delays all lines share.
-        self.addresses = [Address()]
-        self._backoff = self._make_backoff(1)
-        limit = options.connect_limit
-        self._handshakes = None if limit is None else PrioritySendQueue(self.loop, window_of(limit, self.loop))
+        self.recent = keep_recent(hooks, options, self.reporter, self.router, self.sender)
+        self.dispatcher.recent = self.recent
+        self.opener = Opening(self.loop, self.reporter, hooks, options)
+        self._backoff = self.opener.make_backoff(self.line)
         self.source = self._make_source()
         self._hooks = hooks
         self.handlers: set[CoroutineHandler] = set()
@@ -132,25 +119,6 @@ class Feed:
     def _make_context(self, name: str) -> LoopContext:
         return LoopContext(self.loop, Reporter(self.loop, name))
 
-    def _keep_recent(self, hooks: Hooks) -> RecentMessages:
-        """Keep the newest messages from now on, for connections that resume."""
-        # Check the options now, so that wrong ones raise here and not after the first loss.
-        Resumption.statement_of(self.options)
-        is_own = hooks.per_connection or (lambda _message: False)
-        channels = self.sender.channels
-
-        def counts(message: Any) -> bool:
-            return not is_own(message)
-
-        recent = channels.recent = RecentMessages(
-            self.reporter, self.options.cursor, counts=counts, channel_of=channels.channel_of, channels=lambda: channels
-        )
-        if self.options.sequence is not None:
-            announce = functools.partial(self.router.report_gap, reason="source")
-            recent.numbers = Numbers(self.options, self.reporter, channels.channel_of, counts, announce)
-        self.dispatcher.recent = recent
-        return recent
-
     @property
     def cursor(self) -> Any:
         """The newest cursor; None if no message has one, or the feed does not resume."""
@@ -162,18 +130,11 @@ class Feed:
             return Rotation(self.context, self, self._make_opener(self))
         report = ConnectionReporter(self.reporter, self.router)
         arbitration = Arbitration(self.context, self.dispatcher, self.sender, self.options, report)
-
-        def make_line(host: LineHost) -> JoinedLine:
-            return JoinedLine(self.context, host, self._make_opener(host), arbitration, host.line)
-
-        return Lines(self.context, self, arbitration, make_line, count)
+        return Lines(self.context, self, arbitration, self._make_opener, count)
 
     def _make_opener(self, host: RotationHost) -> Opener:
-        backoff = self._backoff if host is self else self._make_backoff(host.line)
+        backoff = self._backoff if host is self else self.opener.make_backoff(host.line)
         return Opener(host, self.sender, self.dispatcher, backoff, self.options)
-
-    def _make_backoff(self, line: int) -> Backoff:
-        return Backoff(self.options.reconnect_delays, self._should_retry, self.addresses, line - 1)
 
     def _make_availability(self) -> Availability:
         # Availability does not refer to the feed, because a reference to a stream must not keep the feed alive.
@@ -227,7 +188,7 @@ class Feed:
         if channel.takes_cursor and self.recent is None:
             raise TypeError("subscribe: a parameter for the cursor needs the feed's option resume=")
         is_subscribed = functools.partial(self.sender.has_subscribed, channel.identity)
-        parsed = Filter.parse(filters) if channel.filters_from is None else self._filter_by_name(channel)
+        parsed = Filter.parse(filters) if channel.filters_from is None else self.sender.channels.filter_by_name(channel)
         if channel.ended is not None or channel.filters_from is not None:
             self.dispatcher.watch_arrivals(each.inbound for each in self.source.connections)
         availability = self._availability.limited_to(is_subscribed)
@@ -243,10 +204,6 @@ class Feed:
                 # Messages of the old subscription may still arrive, and messages between the subscriptions are missing.
                 self.sender.when_subscribed_again(wanted.identity, stream.hold_back)
         return stream
-
-    def _filter_by_name(self, channel: Channel) -> Filter:
-        """Return the filter of a stream whose channel is named by the server."""
-        return self.sender.channels.filter_by_name(channel)
 
     def _remove_reference(self, channel: Channel, receiver: StreamReceiver[Any]) -> None:
         channel.receivers.discard(receiver)
@@ -304,15 +261,18 @@ class Feed:
 
     # For the rotation
 
+    @property
+    def opening(self) -> str:
+        """The name of the user's opening hook, or the address, for the texts of failures."""
+        return self.opener.name
+
     async def wait_for_handshake(self) -> None:
         """Wait until ``connect_limit`` allows a handshake, and count it."""
-        if self._handshakes is not None and await self._handshakes.acquire(Priority.NORMAL):
-            self._handshakes.record()
+        await self.opener.wait_for_handshake()
 
     async def create(self, address: int) -> Websocket:
         """Run the opening hook for the address with this index, and return its websocket."""
-        ADDRESS.set(address)
-        return check_websocket(await self._hooks.create_ws(), "_create_ws")
+        return await self.opener.create(address)
 
     async def wait_rotation_due(self) -> None:
         """Run the rotation hook, and close the streams that it has made."""
@@ -337,13 +297,6 @@ class Feed:
         else:
             self.live_or_ended.clear()
         self.state.on_next(state)
-
-    def _should_retry(self, error: BaseException) -> bool | None:
-        if self.options.should_retry is not None:
-            with self.reporter.guard(self.options.should_retry):
-                return self.options.should_retry(error)
-        # If should_retry raises, the default rule decides.
-        return None
 
     # The end
 
@@ -403,8 +356,7 @@ class Feed:
     def _stop(self) -> None:
         """Start nothing new, and discard messages from now on. Idempotent."""
         self.sender.stop()
-        if self._handshakes is not None:
-            self._handshakes.stop()
+        self.opener.stop()
         self.live_or_ended.set()
         self._unmatched.stop()
         self._view.close()

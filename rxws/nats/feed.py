@@ -113,7 +113,7 @@ class NatsFeed(AsyncWebsocketStreamInterface[T]):
             self._parse_raw_data = self.__parse_later  # type: ignore[method-assign]
         options = {"reconnect_delays": broker_delays, **options, "handover_timeout": 0}
         super().__init__(**options)
-        feed_of(self).opening = "connecting to NATS"
+        feed_of(self).opener.name = "connecting to NATS"
 
     # Its place in the stream
 

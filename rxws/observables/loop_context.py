@@ -15,7 +15,7 @@ from ..reporting.reporter import Reporter
 from .buffer import Buffer
 from .scheduler import Clock, LoopScheduler
 
-__all__ = ["LoopContext"]
+__all__ = ["LoopContext", "running_loop"]
 
 
 @dataclass(slots=True, eq=False)
@@ -88,3 +88,19 @@ class LoopContext:
     def without_events(self) -> LoopContext:
         """Return a copy of this context that logs and counts failures but emits no events."""
         return replace(self, reporter=self.reporter.without_events())
+
+
+def running_loop(kind: str) -> asyncio.AbstractEventLoop:
+    """Return the running event loop.
+
+    Args:
+        kind: the name of the class that needs it, for the error.
+
+    Raises:
+        RuntimeError: no event loop runs in this thread.
+    """
+    try:
+        return asyncio.get_running_loop()
+    except RuntimeError:
+        where = "in a coroutine that asyncio.run runs, or in a notebook's cell"
+        raise RuntimeError(f"{kind} must be made inside a running event loop: {where}") from None
