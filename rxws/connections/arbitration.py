@@ -64,11 +64,10 @@ class Arbitration(Merger):
         limits = Limits(options.handover_settle, options.reach, max(FARTHEST, options.reach))
         # If the feed has channels, messages without a channel are mostly answers, and have no order.
         matcher: Matcher[Unit] = Matcher(limits, lambda channel: channel is not None or not sender.channels)
-        super().__init__(context, dispatcher, sender, matcher)
+        super().__init__(context, dispatcher, sender, matcher, limits.settle)
         self.firsts: Final[dict[int, int]] = {}
         self.rotating: object | None = None
         self._report = report
-        self._settle: Final = limits.settle
         # The line of each connection that has not ended.
         self._lines: dict[int, int] = {}
         # The connections whose rotation hooks have begun. Until there is one, the messages wait in the backlog.
@@ -146,14 +145,9 @@ class Arbitration(Merger):
     # The results of the matcher
 
     async def _tick(self) -> None:
-        looked_at = self._now()
         while True:
             await asyncio.sleep(TICK)
-            now = self._now()
-            if now - looked_at > self._settle:
-                self._matcher.was_blocked(now)
-            looked_at = now
-            self._matcher.tick(now)
+            self._look(self._now(), TICK)
             self._flush()
             if len(self._channel_by_identity) > SPARE_IDENTITIES + 2 * self._matcher.remembered:
                 self._channel_by_identity = self._matcher.channel_by_identity()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import functools
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Hashable
 from dataclasses import dataclass
@@ -53,6 +54,7 @@ class Merger(ABC):
         dispatcher: delivers the messages.
         sender: knows the channels of messages, and the subscriptions of each connection.
         matcher: decides which messages are delivered, held or dropped.
+        settle: the seconds after which silence, or an agreement of the connections, is evidence for the matcher.
 
     Attributes:
         discarded: the number of messages that were dropped, because they concern only one connection, are older than
@@ -60,7 +62,12 @@ class Merger(ABC):
     """
 
     def __init__(
-        self, context: LoopContext, dispatcher: FrameDispatcher, sender: ConnectionSender, matcher: Matcher[Unit]
+        self,
+        context: LoopContext,
+        dispatcher: FrameDispatcher,
+        sender: ConnectionSender,
+        matcher: Matcher[Unit],
+        settle: float,
     ) -> None:
         self.discarded = 0
         self._reporter = context.reporter
@@ -70,6 +77,9 @@ class Merger(ABC):
         self._dispatcher = dispatcher
         self._sender = sender
         self._matcher: Final = matcher
+        self._settle: Final = settle
+        # When the rules that depend on time were last applied.
+        self._looked_at = math.inf
         self._connections: dict[int, Connection] = {}
         self._sinks: dict[int, Sink] = {}
         self._channel_by_identity: dict[Hashable, Hashable] = {}
@@ -96,6 +106,15 @@ class Merger(ABC):
     @abstractmethod
     def _is_superfluous(self, number: int, channel: Hashable) -> bool:
         """Return whether the messages of this channel that concern only their connection are dropped."""
+
+    def _look(self, now: float, interval: float) -> None:
+        """Apply the rules that depend on time. Called every ``interval`` seconds, or later if the loop was blocked."""
+        # What arrived while the loop was blocked has not been read, so that silence is not evidence. The interval
+        # itself is no delay, although it may be longer than a short `settle`.
+        if now - self._looked_at > max(self._settle, interval + self._settle / 2):
+            self._matcher.was_blocked(now)
+        self._looked_at = now
+        self._matcher.tick(now)
 
     async def drained(self) -> None:
         """Wait until all messages that the matcher has released are delivered."""

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import enum
 import functools
-import math
 from collections.abc import Callable, Hashable, Iterable
 from typing import Any, Final
 
@@ -19,7 +18,7 @@ from .matching import INCOMPARABLE, GapFound, Limits, Matcher
 from .merger import Merger, Source, Unit
 from .opener import ConnectionSender
 
-__all__ = ["FARTHEST", "HELD_MAX", "RECALLED", "Overlap", "Verdict"]
+__all__ = ["FARTHEST", "HELD_MAX", "POLL_INTERVAL", "RECALLED", "Overlap", "Verdict"]
 
 #: The largest number of messages that are held for a connection that does not deliver yet.
 HELD_MAX: Final = 100_000
@@ -29,6 +28,9 @@ BYTES_MAX: Final = 256 << 20
 
 #: The largest number of seconds by which a connection may lag, unless ``handover_timeout`` allows more.
 FARTHEST: Final = 10.0
+
+#: Seconds between two checks of whether the overlap is proven.
+POLL_INTERVAL: Final = 0.02
 
 #: The number of delivered frames that are recalled at once. A new connection may deliver them again.
 RECALLED: Final = 256
@@ -85,15 +87,13 @@ class Overlap(Merger):
         self._announce = announce
         self._timeout: Final = options.handover_timeout
         self._timeout_at: float | None = None
-        self._settle: Final = options.handover_settle
-        self._looked_at = math.inf
         self._verdict = Verdict.WAIT
         self._numbers = None if dispatcher.recent is None else dispatcher.recent.numbers
         # The numbers that arrived on the new connection.
         self._numbered: set[Counted] = set()
         reach = max(options.reach, self._timeout)
         limits = Limits(options.handover_settle, reach, max(FARTHEST, reach), HELD_MAX, BYTES_MAX)
-        super().__init__(context, dispatcher, sender, self._make_matcher(limits))
+        super().__init__(context, dispatcher, sender, self._make_matcher(limits), options.handover_settle)
         last_new = old.inbound.last_received_at
         self._last_new: Final = old.opened_at if last_new is None else last_new
         self._channels = dict.fromkeys((None, *old.channels, *sender.asked(old)))
@@ -132,10 +132,7 @@ class Overlap(Merger):
         """Return whether the old connection may be closed now. Any result except ``WAIT`` is final."""
         now = self._now()
         if self._verdict is Verdict.WAIT and self._timeout_at is not None and not self._old.inbound.has_ended():
-            if now - self._looked_at > self._settle:
-                self._matcher.was_blocked(now)
-            self._looked_at = now
-            self._matcher.tick(now)
+            self._look(now, POLL_INTERVAL)
             if self._sender.is_subscribed and self._matcher.agrees(new.number, now):
                 self._verdict = Verdict.PROVEN
                 # The old connection has what the new one missed before.

@@ -17,16 +17,13 @@ from .connection import Connection
 from .line import Line
 from .loss_reporter import LossReporter
 from .opener import Opener, RotationHost
-from .overlap import RECALLED, Overlap, Verdict
+from .overlap import POLL_INTERVAL, RECALLED, Overlap, Verdict
 from .resumption import Resumption
 
 __all__ = ["Rotation"]
 
 #: The longest time, in seconds, for which the next rotation waits until the last overlap is forgotten.
 FORGET_TIMEOUT: Final = 15.0
-
-#: Seconds between two checks of whether an overlap is proven.
-POLL_INTERVAL: Final = 0.02
 
 
 class Rotation(Line):

@@ -513,6 +513,22 @@ async def test_rotation_starts_when_the_hook_ends():
 
 
 @in_virtual_time
+@pytest.mark.parametrize("settle", [0.005, 0.02])
+async def test_rotation_is_proven_when_settle_is_no_longer_than_the_interval_of_the_checks(settle):
+    """The time between two checks of an overlap is not treated as a blocked loop."""
+    async with ScriptedFeed(handover_settle=settle) as feed:
+        await feed.record.happened(Connected)
+        rotated = asyncio.ensure_future(feed.rotate())
+        for number in range(200):
+            for each in feed.websockets[-2:]:
+                each.come(str(number))
+            await asyncio.sleep(0.003)
+        assert await rotated
+        (event,) = feed.record.of(Rotated)
+        assert event.proven
+
+
+@in_virtual_time
 async def test_rotation_starts_when_the_hook_raises():
     """An exception of the hook is reported, and the feed rotates."""
 

@@ -64,6 +64,17 @@ async def test_each_message_is_delivered_once_from_the_line_on_which_it_arrives_
         assert feed.statistics().messages == feed.sent + 2
 
 
+@pytest.mark.parametrize("settle", [0.01, 0.09])
+async def test_line_joins_when_settle_is_no_longer_than_the_interval_of_the_checks(settle):
+    """The time between two checks of the lines is not treated as a blocked loop, so that a line joins."""
+    async with Lines(handover_settle=settle) as feed:
+        await feed.joined()
+        feed.websockets[1].end()
+        await feed.come(2, step=0.005)
+        assert len(feed.websockets) == 3
+        assert all(line.is_joined for line in feed.statistics().lines)
+
+
 async def test_no_gap_is_reported_while_another_line_is_joined():
     """If a line is lost while another is joined, no message is missing and no gap is reported, whichever line it is."""
     async with Lines() as feed:
