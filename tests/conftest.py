@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 from collections.abc import Generator
+from typing import TYPE_CHECKING
 
 import hypothesis
 import pytest
@@ -13,6 +14,17 @@ hypothesis.settings.register_profile("rxws", deadline=None)
 hypothesis.settings.load_profile("rxws")
 
 pytest_plugins = ["rxws.pytest_plugin"]
+
+if TYPE_CHECKING:
+    from xdist.scheduler import WorkStealingScheduling
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: object) -> WorkStealingScheduling:
+    """Let a worker that has no tests left take some of another one, because some tests wait and others compute."""
+    from xdist.scheduler import WorkStealingScheduling
+
+    return WorkStealingScheduling(config, log)
 
 
 @pytest.hookimpl(wrapper=True)
