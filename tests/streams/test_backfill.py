@@ -561,7 +561,7 @@ async def test_channel_that_was_not_subscribed_for_a_time():
         feed.websocket.come('{"ok": 1}')
         feed.come(1, s="a")
         await settle(40)
-        stream.interrupt(0.0)
+        stream.receiver.interrupt(0.0)
         feed.come(4, s="a")
         await settle()
         assert numbers(got) == [1, 2, 3, 4]
