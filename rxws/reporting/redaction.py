@@ -24,13 +24,14 @@ _USER_IN_SEGMENT: Final = re.compile(r":.*@|@.*[.:]")
 # Matches text that may be, or may begin, a secret. A URL ends only at a space, because a quote or a bracket may be part
 # of a password. A colon without a port begins a password, which may contain spaces. The name of a field may follow an
 # escaped line break, and ends with a colon, an equals sign, or (in a list of pairs) a comma. A query has its own rule.
+# The characters in between are bounded, so that a text that consists of them does not take the square of its length.
 # After a comma, the next string may be the name of another field, as in an answer to a login: {"event": "auth",
 # "status": "ok"}. Only the arguments of a login are secrets.
 _IN_TEXT: Final = re.compile(
     r"""(?P<key>-----BEGIN [A-Z0-9 ]*-----.*?(?:-----END [A-Z0-9 ]*-----|$))"""
     r"""|(?P<url>(?<![\w+.\-])[\w+.\-]*+://(?:[^ /@:\[]{1,100}:(?![0-9]{0,5}(?!\w))[^@/]{1,200}@)?[^ ]*)"""
     r"""|(?:\\(?:[abfnrtv]|x[0-9a-f]{2}|u[0-9a-f]{4})|(?<![?&\w.\-\[\]]))(?P<field>[\w.\-\[\]]++)"""
-    r"""(?:(?:\\[nrt]|[\\"' ])*+(?:=>|[:=\uff1a])"""
+    r"""(?:(?:\\[nrt]|[\\"' ]){0,40}+(?:=>|[:=\uff1a])"""
     r"""|["'],(?: *["'](?:args|params)["']:|(?= *b?["'0-9\-])(?! *["']\w*["'] *:)))[ ]*"""
 )
 # The value of a field that ends before the text does: it is quoted, a number or a constant. Other values may contain
