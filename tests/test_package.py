@@ -50,6 +50,7 @@ PURE = (
         "rate_limit",
         "reporting.redaction",
         "reporting.event",
+        "reporting.connection_events",
         "reporting.events",
         "reporting.state",
     ),

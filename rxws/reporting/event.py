@@ -8,7 +8,7 @@ from typing import Literal, TypeAlias
 from .quoting import quoted_repr
 from .redaction import redact
 
-__all__ = ["Event", "GapReason", "Overflow", "Reason"]
+__all__ = ["Event", "GapReason", "Overflow", "Reason", "next_attempt"]
 
 #: The reason why a connection ended or could not be opened.
 #:
@@ -60,3 +60,10 @@ class Event:
     def __repr__(self) -> str:
         values = ", ".join(f"{field.name}={quoted_repr(getattr(self, field.name))}" for field in fields(self))
         return f"{type(self).__name__}({values})"
+
+
+def next_attempt(delay: float | None) -> str:
+    """Return the words for a next attempt after ``delay`` seconds. None means that no attempt follows."""
+    if delay is None:
+        return "giving up"
+    return f"retrying in {delay:.1f} s" if delay else "retrying at once"
