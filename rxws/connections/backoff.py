@@ -103,7 +103,7 @@ class Backoff:
             for each in usable
             if self._addresses[each].free_at <= now and self._addresses[each] is not self._failed
         )
-        self.index = next(free, None) or min(usable, key=lambda each: self._addresses[each].free_at)
+        self.index = next(free, min(usable, key=lambda each: self._addresses[each].free_at))
 
     def opened(self) -> None:
         """Note that the attempt succeeded. This does not reset the delays."""

@@ -423,6 +423,22 @@ async def test_the_first_address_is_used_again_when_its_delay_is_over():
         assert asked == ["ws://a", "ws://b", "ws://a"]
 
 
+async def test_a_rotation_returns_to_the_first_address_when_its_delay_is_over():
+    """A feed that uses another address after a failure rotates back to the first one, whose delay is over."""
+    asked = []
+
+    async def connect(url):
+        asked.append(url)
+        if asked == ["ws://a"]:
+            raise OSError("unreachable")
+        return ScriptedWebsocket()
+
+    async with Followed(["ws://a", "ws://b"], connect=connect, handover_timeout=0) as feed:
+        await feed.record.happened(Connected)
+        await feed.rotate()
+        assert asked == ["ws://a", "ws://b", "ws://a"]
+
+
 async def test_an_unusable_address_is_given_up_while_others_are_left():
     """The feed fails only when no address is left that is worth a retry."""
     asked = []
