@@ -139,7 +139,9 @@ class Lines:
         return asyncio.shield(self._rotating)
 
     async def _rotate(self) -> bool:
-        return all([await line.rotate() for line in self._lines])
+        # Wait for one line after the other. A generator in `all` would leave the others out after the first failure.
+        pairs = zip(self._hosts, self._lines, strict=True)
+        return all([await line.rotate() for host, line in pairs if host.failed_with is None])
 
     def enter(self) -> None:
         """Set the state of the feed: it is live while one line is."""
@@ -151,6 +153,7 @@ class Lines:
         error = host.failed_with
         left = [each.line for each in self._hosts if each.failed_with is None]
         if left and isinstance(error, Exception):
+            self._lines[host.line - 1].stop()
             line = "line %d has failed, and the feed goes on with the others: %s"
             self._reporter.log(logging.ERROR, line, host.line, error)
             self.enter()

@@ -304,6 +304,37 @@ async def test_a_line_that_fails_for_good_leaves_the_others():
             await feed.wait_closed()
 
 
+async def test_rotate_rotates_the_remaining_lines_when_one_has_failed():
+    """``rotate()`` rotates the lines that are left, and does not wait for a line that has failed."""
+
+    async def refused():
+        await asyncio.sleep(0.1)
+        raise status(401)
+
+    async with Lines(ScriptedWebsocket(), refused, refused, refused) as feed, asyncio.timeout(60):
+        await feed.record.happened(Disconnected, 3)
+        await feed.come(1)
+        rotating = feed.rotate()
+        while not rotating.done():
+            await feed.come(0.05)
+        assert await rotating is True
+        assert len(feed.record.of(Rotated)) == 1
+        feed.check()
+
+
+@pytest.mark.parametrize("turns", range(6))
+async def test_rotate_ends_when_a_line_fails_meanwhile(turns):
+    """A rotation does not wait for a line that fails before its part of the rotation has begun."""
+    async with Lines(reconnect_delays=lambda: iter([0.0])) as feed, asyncio.timeout(60):
+        await feed.joined()
+        feed.websockets[0].end()
+        await feed.record.happened(Connected, 3)
+        feed.websockets[2].end()
+        for _ in range(turns):
+            await asyncio.sleep(0)
+        assert await feed.rotate() in (True, False)
+
+
 async def test_a_gap_of_the_parse_hook_on_one_of_two_lines_is_not_announced():
     """If one line says that it lost messages, another line has them. Only the gap of the last joined line counts."""
     told = rxws.Gap(1.0, 2.0)
