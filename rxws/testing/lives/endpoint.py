@@ -61,11 +61,15 @@ def options_of(settings: Settings) -> dict[str, Any]:
 def ready_made(settings: Settings, dialect: Dialect) -> MakeFeed:
     """Return a function that makes a ``ReactiveWebSocket``, with the options that only this class has."""
 
+    states_channels = settings.channel_cursors and settings.replays == "statement"
+
     def is_own(message: Any) -> bool:
-        """Return whether a message is declared to be one of this connection alone: a greeting or a snapshot."""
+        """Return whether a message is declared to be one of this connection alone: a snapshot, greeting or signal."""
         read = dialect.read(message)
-        is_snapshot = settings.snapshots == "declared" and read is not None and read.is_snapshot
-        return is_snapshot or (settings.greets == "declared" and read is None and "hello" in message)
+        if read is not None:
+            return settings.snapshots == "declared" and read.is_snapshot
+        # No statement about a channel covers a signal, because a signal has no channel.
+        return ("hello" in message and settings.greets == "declared") or ("expired" in message and states_channels)
 
     def cursor(message: Any) -> str | None:
         read = dialect.read(message)
@@ -109,7 +113,7 @@ def ready_made(settings: Settings, dialect: Dialect) -> MakeFeed:
             connect=endpoint.connect,
             rotate_every=settings.rotate_every or None,
             rotate_on=[{"expired": True}],
-            per_connection=is_own if "declared" in (settings.snapshots, settings.greets) else None,
+            per_connection=is_own if states_channels or "declared" in (settings.snapshots, settings.greets) else None,
             **replays,
             **endpoint.options,
         )
