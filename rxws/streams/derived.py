@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
 from ..messages.fields import Field, field_reader, range_reader
 from ..messages.filters import Filter
 from ..messages.router import Router
 from ..observables.observable import AsyncObservable
 from .availability import Availability
-from .backfill import Backfilled, Filling, NumberedSource, Numbering
+from .backfill import Backfilled, Filling, Numbering
 from .history import History
 from .latest import LatestTable
+from .session import Source
 from .stream_receiver import StreamReceiver
 
 __all__ = ["DerivedObservables"]
@@ -94,8 +95,8 @@ class DerivedObservables(AsyncObservable[T], Generic[T]):
         self._context.check()
         self._use_remedy("backfill")
         receiver, key_of = self._receiver, None if key is None else field_reader(key, "key")
-        numbering = Numbering(range_reader(sequence, "sequence"), key_of, self._router.identity)
-        source = NumberedSource(self, receiver.all_gaps(), self._availability, receiver.describe(), self._filters)
+        numbering = Numbering(self._filters, range_reader(sequence, "sequence"), key_of, self._router.identity)
+        source: Source[Any] = Source(self, receiver.all_gaps(), self._availability, receiver.describe())
         return Backfilled(self._context, source, numbering, Filling(history, contiguous, timeout, concurrency))
 
     def latest(self, key: Field, *, max_keys: int | None = None, expire: float | None = None) -> LatestTable[T]:

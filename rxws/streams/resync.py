@@ -8,15 +8,14 @@ from functools import partial
 from typing import Any, Final, Generic, TypeVar
 from weakref import WeakSet
 
-from reactivex import abc
-
 from ..messages.fields import number_reader, range_reader
 from ..messages.filters import Filter
 from ..observables.buffer import Buffer
 from ..observables.loop_context import LoopContext
-from ..observables.observable import AsyncObservable, BufferIterator, Scheduler
-from .resync_session import ChangeSource, FeedSession, FetchingSession, Session
+from ..observables.observable import BufferIterator
+from .resync_session import ChangeSource, FeedSession, FetchingSession, SnapshotSession
 from .sequence import Snapshot, SnapshotTracker
+from .session import Synchronized
 
 __all__ = ["Resynced"]
 
@@ -24,7 +23,7 @@ T = TypeVar("T")
 S = TypeVar("S")
 
 
-class Resynced(AsyncObservable[T | Snapshot[S]], Generic[T, S]):
+class Resynced(Synchronized[T | Snapshot[S]], Generic[T, S]):
     """The result of ``stream.resync``. Each subscriber gets a snapshot and the changes after it, again after each loss.
 
     Attributes:
@@ -40,28 +39,17 @@ class Resynced(AsyncObservable[T | Snapshot[S]], Generic[T, S]):
         sequence: object,
         snapshot_sequence: object,
     ) -> None:
-        super().__init__(context)
-        # This is not named `_source`, because an AsyncObservable subscribes to its `_source`.
-        self._changes: Final = source
+        tracker_of = _tracker_of_sent if isinstance(snapshot, Filter) else _tracker_of_fetched
+        make_tracker = tracker_of(sequence, snapshot_sequence)
+
+        def make_session() -> SnapshotSession:
+            if isinstance(snapshot, Filter):
+                return FeedSession(context, source, make_tracker(), snapshot)
+            return FetchingSession(context, source, make_tracker(), snapshot)
+
+        super().__init__(context, source, make_session)
+        self._sessions: Final = source.sessions
         self._buffers: Final[WeakSet[Buffer[Any]]] = WeakSet()
-        self._make_session: Callable[[], Session]
-        if isinstance(snapshot, Filter):
-            make_tracker = _tracker_of_sent(sequence, snapshot_sequence)
-            self._make_session = lambda: FeedSession(context, source, make_tracker(), snapshot)
-        else:
-            make_tracker = _tracker_of_fetched(sequence, snapshot_sequence)
-            self._make_session = lambda: FetchingSession(context, source, make_tracker(), snapshot)
-
-    @property
-    def in_sync(self) -> bool:
-        """Whether all subscribers have got all changes. May be read in any thread.
-
-        False without a subscriber, while no changes can arrive because there is no connection or because they are not
-        subscribed on it, and while the feed holds messages at the end of a rotation.
-        """
-        # Another thread may read this property, so copy the set, which happens in one step.
-        sessions = (*self._changes.sessions,)
-        return bool(sessions) and self._changes.availability.is_available() and all(each.in_sync for each in sessions)
 
     def restart(self, reason: str) -> None:
         """Begin again with another snapshot, because the consumer found an error, such as a wrong checksum.
@@ -92,23 +80,14 @@ class Resynced(AsyncObservable[T | Snapshot[S]], Generic[T, S]):
         self._context.check()
         for buffer in self._buffers:
             buffer.clear()
-        for session in [*self._changes.sessions]:
+        for session in [*self._sessions]:
             session.restart(reason)
-
-    def __repr__(self) -> str:
-        return f"<{type(self).__name__} of {self._context.reporter.name}: {'' if self.in_sync else 'not '}in sync>"
 
     def __aiter__(self) -> AsyncIterator[T | Snapshot[S]]:
         iteration = super().__aiter__()
         assert isinstance(iteration, BufferIterator)
         self._buffers.add(iteration._buffer)
         return iteration
-
-    def _attach(self, on_next: Any, on_error: Any, on_completed: Any, scheduler: Scheduler) -> abc.DisposableBase:
-        session = self._make_session()
-        subscription = session._attach(on_next, on_error, on_completed, scheduler)
-        session.start()
-        return subscription
 
 
 def _tracker_of_fetched(sequence: Any, snapshot_sequence: Any) -> Callable[[], SnapshotTracker[Any]]:

@@ -1,4 +1,4 @@
-"""Session: what one subscriber of ``stream.resync`` gets. It obtains a snapshot whenever changes are missing."""
+"""The sessions of ``stream.resync``: each obtains a snapshot whenever changes are missing."""
 
 from __future__ import annotations
 
@@ -10,19 +10,17 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-from reactivex import Observable, abc
-
 from ..callables import name_of
 from ..delays import default_delays
-from ..observables.hot import HotObservable, Subscription
 from ..observables.loop_context import LoopContext
 from ..reporting.cancellation import FAILURES, is_being_cancelled
 from ..reporting.events import Gap, Overflowed
 from ..reporting.quoting import quoted_body
-from .availability import ALWAYS_AVAILABLE, Availability
+from .availability import ALWAYS_AVAILABLE
 from .sequence import HELD_MAX, SnapshotTracker
+from .session import Session, Source
 
-__all__ = ["ChangeSource", "FeedSession", "FetchingSession", "Session"]
+__all__ = ["ChangeSource", "FeedSession", "FetchingSession", "SnapshotSession"]
 
 #: Seconds after which fetching a snapshot fails, or waiting for one in the feed.
 SNAPSHOT_TIMEOUT: Final = 10.0
@@ -39,50 +37,37 @@ SAME_SUBSCRIPTION: Final = frozenset({"source", "recording"})
 
 
 @dataclass(eq=False, slots=True)
-class ChangeSource:
-    """The source of changes. The sessions of all subscribers share it.
+class ChangeSource(Source["SnapshotSession"]):
+    """The stream of changes; also of the snapshots, if they arrive in the feed.
 
     Attributes:
-        changes: the changes; also the snapshots, if they arrive in the feed.
-        gaps: the gaps among them.
-        availability: whether changes can arrive at present.
-        name: the name of the source in reports.
         is_fresh: returns whether the first consumer of the changes also gets the snapshot of their subscription.
         resubscribe: subscribes the changes again, so that the server sends a snapshot.
         has_snapshot: clear while a snapshot must still arrive in the feed, because the changes were subscribed.
-        sessions: the sessions of the present subscribers.
     """
 
-    changes: Observable[Any]
-    gaps: Observable[Gap]
-    availability: Availability
-    name: str
     is_fresh: Callable[[], bool]
     resubscribe: Callable[[], Awaitable[object]]
     has_snapshot: asyncio.Event = field(default_factory=asyncio.Event, init=False)
-    sessions: set[Session] = field(default_factory=set, init=False)
 
 
-class Session(HotObservable[Any]):
-    """The items of one subscriber, and the task that obtains its snapshots.
+class SnapshotSession(Session):
+    """A session that obtains a snapshot whenever changes are missing.
 
     Args:
         context: the feed's event loop, scheduler and reporter.
-        source: the source of changes.
+        source: the stream of changes.
         tracker: decides which changes follow which snapshot.
     """
 
-    def __init__(self, context: LoopContext, source: ChangeSource, tracker: SnapshotTracker[Any]) -> None:
-        super().__init__(context)
+    reads = "sequence of resync"
+
+    def __init__(self, context: LoopContext, source: Source[Any], tracker: SnapshotTracker[Any]) -> None:
+        super().__init__(context, source)
         self._tracker: Final = tracker
-        # This is not named `_source`, because an AsyncObservable subscribes to its `_source`.
-        self._changes: Final = source
-        self._subscriptions: list[abc.DisposableBase] = []
         self._synchronizing: asyncio.Task[None] | None = None
         # Whether further items follow the one that is being delivered.
         self._has_more = False
-        # Whether the last message had no readable numbers.
-        self._is_unreadable = False
         self._start_delays_over()
         self._in_sync_since = math.inf
 
@@ -92,37 +77,15 @@ class Session(HotObservable[Any]):
         return self._tracker.in_sync and not self._has_more
 
     def start(self) -> None:
-        """Begin to take changes and to obtain a snapshot."""
-        source = self._changes
-        source.sessions.add(self)
-        # Create the task first: a source that has ended ends this session while it subscribes, and `_stop` cancels it.
+        """Begin to obtain a snapshot and to take changes."""
         self._synchronize()
-        self._subscriptions.append(source.gaps.subscribe(self._lose))
-        self._subscriptions.append(source.changes.subscribe(self._take, self.end, self.end))
+        super().start()
 
     def restart(self, reason: str) -> None:
         """Note that changes are missing, so that another snapshot is needed. Do nothing if one is needed already."""
         if self._tracker.in_sync:
             self._tracker.reset(reason)
             self._synchronize()
-
-    def remove(self, subscription: Subscription[Any]) -> None:
-        """Stop, because the subscriber has disposed of its subscription."""
-        super().remove(subscription)
-        self._stop()
-
-    def end(self, error: Exception | None = None) -> None:
-        """Stop, and end the sequence of the subscriber."""
-        self._stop()
-        super().end(error)
-
-    def _stop(self) -> None:
-        self._changes.sessions.discard(self)
-        for subscription in self._subscriptions:
-            subscription.dispose()
-        # `start` creates the task before it subscribes.
-        assert self._synchronizing is not None
-        self._synchronizing.cancel()
 
     def _start_delays_over(self) -> None:
         self._delays = default_delays()
@@ -137,22 +100,8 @@ class Session(HotObservable[Any]):
         self._synchronize()
 
     def _take(self, message: Any) -> None:
-        if isinstance(message, Gap):
-            # The stream was made with gaps=True. `_lose` has already handled this gap.
-            return
         dropped, reason, reporter = self._tracker.dropped, self._tracker.reason, self._context.reporter
-        try:
-            self._deliver(self._apply(message))
-            self._is_unreadable = False
-        except FAILURES as error:
-            # A `sequence` with wrong keys fails for every message, so report only the first failure in a row.
-            if self._is_unreadable:
-                reporter.counters.failures += 1
-            else:
-                reporter.failed(f"sequence of resync for {self._changes.name}", message, error)
-            self._is_unreadable = True
-            # The message may be a change, and without it the subscriber is not in sync.
-            self._tracker.reset("unreadable")
+        super()._take(message)
         if self._tracker.dropped > dropped:
             reporter.counters.dropped += 1
             if reason != "overflow":
@@ -164,12 +113,12 @@ class Session(HotObservable[Any]):
             self._synchronize()
 
     def _apply(self, message: Any) -> list[Any]:
-        """Take a message of the source and return the items to deliver.
-
-        Raises:
-            Exception: the numbers of the message cannot be read.
-        """
         return self._tracker.apply(message)
+
+    def _apply_unreadable(self, message: Any) -> list[Any]:
+        # The message may be a change, and without it the subscriber is not in sync.
+        self._tracker.reset("unreadable")
+        return []
 
     def _deliver(self, items: list[Any]) -> None:
         losses = self._tracker.losses
@@ -184,7 +133,7 @@ class Session(HotObservable[Any]):
     def _synchronize(self) -> None:
         # A failure or a message was passed to the user's code before, which may have disposed of the subscription.
         if self.observed and (self._synchronizing is None or self._synchronizing.done()):
-            self._synchronizing = self._context.loop.create_task(self._until_in_sync(), name="rxws resync")
+            self._synchronizing = self._run(self._until_in_sync(), "rxws resync")
 
     async def _until_in_sync(self) -> None:
         now = self._context.loop.time
@@ -192,7 +141,7 @@ class Session(HotObservable[Any]):
             self._start_delays_over()
         while not self._tracker.in_sync:
             # A snapshot that is obtained before changes can arrive would be older than the first change.
-            await self._changes.availability.wait_available()
+            await self._stream.availability.wait_available()
             # The first delay is 0 and the next ones grow, to spare a server that lags.
             await asyncio.sleep(self._delay)
             self._delay = next(self._delays)
@@ -209,13 +158,13 @@ class Session(HotObservable[Any]):
         self._context.reporter.failed(name, data, error, f"; next try in {self._delay:.1f} s")
 
 
-class FetchingSession(Session):
+class FetchingSession(SnapshotSession):
     """A session whose snapshots are fetched by a coroutine function, which is the last argument."""
 
     def __init__(
         self,
         context: LoopContext,
-        source: ChangeSource,
+        source: Source[Any],
         tracker: SnapshotTracker[Any],
         fetch: Callable[[], Awaitable[Any]],
     ) -> None:
@@ -226,12 +175,12 @@ class FetchingSession(Session):
 
     async def _obtain(self) -> None:
         # The name includes the source, because one function may fetch the snapshots of hundreds of streams.
-        losses, fetch = self._tracker.losses, f"{name_of(self._fetch)} for {self._changes.name}"
+        losses, fetch = self._tracker.losses, f"{name_of(self._fetch)} for {self._stream.name}"
         name = fetch
         try:
             async with asyncio.timeout(SNAPSHOT_TIMEOUT):
                 data = await self._fetch()
-            name = f"snapshot_sequence of resync for {self._changes.name}"
+            name = f"snapshot_sequence of resync for {self._stream.name}"
             # If changes were lost during the fetch, refuse the snapshot: it may be older than the lost changes, or the
             # server may have made it before it restarted its count.
             delivered = self._tracker.snapshot(data) if losses == self._tracker.losses else None
@@ -252,7 +201,7 @@ class FetchingSession(Session):
             self._failed(fetch, data, late)
 
 
-class FeedSession(Session):
+class FeedSession(SnapshotSession):
     """A session whose snapshots arrive in the feed after each subscription. The last argument recognizes them."""
 
     def __init__(
@@ -263,6 +212,7 @@ class FeedSession(Session):
         is_snapshot: Callable[[Any], bool],
     ) -> None:
         super().__init__(context, source, tracker)
+        self._changes: Final = source
         self._is_snapshot: Final = is_snapshot
         # The number of snapshots since the last change.
         self._in_row = 0
@@ -291,7 +241,7 @@ class FeedSession(Session):
         self._in_row += 1
         if self._in_row == SUSPICIOUS:
             wide = ValueError(f"{SUSPICIOUS} snapshots in a row: the filter snapshot= must pass no change")
-            self._context.reporter.failed(f"snapshot of resync for {self._changes.name}", message, wide)
+            self._context.reporter.failed(f"snapshot of resync for {self._stream.name}", message, wide)
         if self._tracker.in_sync:
             self._tracker.reason = "server"
         return self._tracker.snapshot(message) or []
