@@ -13,9 +13,10 @@ import ipywidgets  # type: ignore[import-untyped]
 import numpy
 from reactivex import Observable
 
+from ..checks import check_count
 from ..display import mimebundle, shown
 from ..messages import ABSENT, look_up
-from .view import View, check_count
+from .view import View
 
 __all__ = ["plot"]
 

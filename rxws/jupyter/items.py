@@ -8,9 +8,10 @@ from typing import Any
 import ipywidgets  # type: ignore[import-untyped]
 from reactivex import Observable
 
+from ..checks import check_count
 from ..display import mimebundle
 from .columns import Columns
-from .view import View, check_count
+from .view import View
 
 __all__ = ["live"]
 

@@ -15,7 +15,7 @@ from reactivex import Observable
 from .. import on_loop
 from ..display import on_rerun, shown
 
-__all__ = ["View", "check_count"]
+__all__ = ["View"]
 
 _LOGGER: Final = logging.getLogger("rxws.jupyter")
 
@@ -177,11 +177,3 @@ class View(ABC):
         subscription = getattr(self, "_subscription", None)
         if subscription is not None:
             subscription.dispose()
-
-
-def check_count(name: str, value: object) -> None:
-    """Raise unless ``value`` is a whole number of at least 1."""
-    if isinstance(value, bool) or not isinstance(value, int):
-        raise TypeError(f"{name} must be a whole number, not {value!r}")
-    if value < 1:
-        raise ValueError(f"{name} must be at least 1, not {value!r}")

@@ -14,7 +14,7 @@ from reactivex import abc
 
 from .. import codec
 from ..callables import is_coroutine_function, is_plain_function
-from ..checks import check_seconds
+from ..checks import check_count, check_seconds
 from ..interface import AsyncWebsocketStreamInterface, T, feed_of
 from ..messages import Filter, Filters, Many
 from ..observables import DEFAULT_MAXSIZE, AsyncObservable, Overflow, on_loop
@@ -312,10 +312,7 @@ def _check(batch: object, idle_heartbeat: object, decode: object, options: Mappi
     unsuitable = [option for option in _UNSUITABLE if option in options]
     if unsuitable:
         raise TypeError(f"NatsFeed() has no option {unsuitable[0]!r}: it is for websockets")
-    if isinstance(batch, bool) or not isinstance(batch, int):
-        raise TypeError(f"batch must be an int, not {batch!r}")
-    if batch < 1:
-        raise ValueError(f"batch must be at least 1, not {batch}")
+    check_count("batch", batch)
     check_seconds("idle_heartbeat", idle_heartbeat, zero=False)
     if not callable(decode):
         raise TypeError(f"decode must be a function, not {decode!r}")

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from ..callables import is_plain_function
-from ..checks import check_seconds
+from ..checks import check_count, check_seconds
 from ..messages import Filters
 from .broker import check_connect_options, check_servers
 from .stream import check_name
@@ -54,7 +54,7 @@ class RelayOptions:
         check_connect_options(self.connect_options)
         check_name("stream", self.stream)
         for option in ("max_in_flight", "maxsize", "maxbytes"):
-            _check_count(option, getattr(self, option))
+            check_count(option, getattr(self, option))
         for option in ("ack_timeout", "watermark_interval", "settle", "patience"):
             check_seconds(option, getattr(self, option), zero=option == "settle")
         if self.identity is not None and not is_plain_function(self.identity):
@@ -67,13 +67,6 @@ class RelayOptions:
                 raise TypeError(f"{option} must be a str that is not empty, or None, not {given!r}")
         if not isinstance(self.create, bool | Mapping):
             raise TypeError(f"create must be True, False or a mapping of settings, not {self.create!r}")
-
-
-def _check_count(option: str, value: object) -> None:
-    if isinstance(value, bool) or not isinstance(value, int):
-        raise TypeError(f"{option} must be an int, not {value!r}")
-    if value < 1:
-        raise ValueError(f"{option} must be at least 1, not {value}")
 
 
 def numbered_ids(boot: str) -> Callable[[Any], str]:

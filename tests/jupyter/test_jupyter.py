@@ -394,7 +394,7 @@ async def test_view_raises_type_error_when_an_argument_is_not_a_number(virtual_t
     """A string in place of a number raises TypeError, which names the argument."""
     with pytest.raises(TypeError, match="hz must be a positive number of updates a second, not '9'"):
         live(Subject(), hz="9")
-    with pytest.raises(TypeError, match="rows must be a whole number, not '5'"):
+    with pytest.raises(TypeError, match="rows must be an int of at least 1, not '5'"):
         live(Subject(), rows="5")
     view = live(Subject())
     with pytest.raises(TypeError, match="seconds must be a number of seconds or None, not '3'"):

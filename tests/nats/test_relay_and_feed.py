@@ -475,8 +475,8 @@ async def test_feed_only_reads(nats_server: NatsServer) -> None:
         ({"start": 0}, ValueError, "start must be at least 1"),
         ({"start": 1.5}, TypeError, "start must be 'new'"),
         ({"start": datetime(2026, 1, 1)}, ValueError, "time zone"),
-        ({"batch": 0}, ValueError, "batch must be at least 1"),
-        ({"batch": "x"}, TypeError, "batch must be an int"),
+        ({"batch": 0}, ValueError, "batch must be an int of at least 1, not 0"),
+        ({"batch": "x"}, TypeError, "batch must be an int of at least 1, not 'x'"),
         ({"idle_heartbeat": 0}, ValueError, "idle_heartbeat"),
         ({"subject": "rx..a"}, ValueError, "subject"),
         ({"stream": "a.b"}, ValueError, "stream must be a name"),
@@ -498,9 +498,9 @@ async def test_feed_names_the_argument_that_is_wrong(options: dict[str, Any], ki
 @pytest.mark.parametrize(
     ("options", "kind", "text"),
     [
-        ({"maxsize": 0}, ValueError, "maxsize must be at least 1"),
-        ({"maxbytes": None}, TypeError, "maxbytes must be an int"),
-        ({"max_in_flight": True}, TypeError, "max_in_flight must be an int"),
+        ({"maxsize": 0}, ValueError, "maxsize must be an int of at least 1, not 0"),
+        ({"maxbytes": None}, TypeError, "maxbytes must be an int of at least 1, not None"),
+        ({"max_in_flight": True}, TypeError, "max_in_flight must be an int of at least 1, not True"),
         ({"ack_timeout": 0}, ValueError, "ack_timeout"),
         ({"patience": "1"}, TypeError, "patience"),
         ({"identity": 1}, TypeError, "identity must be a plain function"),
