@@ -6,7 +6,6 @@
     control     the statements of relays, and what a relay knows of the others (no I/O)
     outbox      the messages that a relay has still to publish (no I/O)
     sharing     the partitions of a stream, and a worker's share of them (no I/O)
-    delays      delays before a connection to a lost broker is tried again (no I/O)
     client      the library's client, with a shorter way for each message
     broker      one connection to the broker
     stream      the stream: made or checked

@@ -4,16 +4,26 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
 from typing import Any, Final
 
 from nats.errors import Error as NatsError
 
+from ..delays import default_delays
 from ..errors import RxwsError
 from ..reporting import redact
 from .client import DirectClient
 
-__all__ = ["ApiError", "Broker", "BrokerError", "UnsuitableError", "check_connect_options", "check_servers"]
+__all__ = [
+    "ApiError",
+    "Broker",
+    "BrokerError",
+    "UnsuitableError",
+    "broker_delays",
+    "check_connect_options",
+    "check_servers",
+]
 
 #: The oldest version of the server that works. Older ones silently ignore several filters of one consumer.
 OLDEST_SERVER: Final = (2, 10)
@@ -30,6 +40,9 @@ CLOSE_TIMEOUT: Final = 1.0
 #: Seconds between two pings. Two of them may be unanswered. With the library's default of 2 minutes, a dead peer would
 #: not be noticed in time.
 PING_INTERVAL: Final = 2
+
+#: The delays between attempts to reach a broker. They are short, because users run their own brokers.
+broker_delays: Final[Callable[[], Iterator[float]]] = partial(default_delays, first=0.1, longest=2.0)
 
 #: The options that :class:`Broker` sets. If the library reconnected by itself, it would send buffered messages after
 #: newer ones.

@@ -21,8 +21,7 @@ from ..observables import DEFAULT_MAXSIZE, AsyncObservable, Overflow, on_loop
 from ..options import FeedOptions
 from ..reporting import Gap
 from ..streams import Stream
-from .broker import Broker, check_connect_options, check_servers
-from .delays import broker_delays
+from .broker import Broker, broker_delays, check_connect_options, check_servers
 from .frames import MissingFrame, TextFrame
 from .place import Place
 from .positions import Positions

@@ -19,10 +19,9 @@ from ..interface import AsyncWebsocketStreamInterface, feed_of
 from ..messages import Filter, Filters
 from ..reporting import RelayFailed
 from .broker import CLOSE_TIMEOUT as BROKER_CLOSE_TIMEOUT
-from .broker import Broker, BrokerError, UnsuitableError, check_connect_options, check_servers
+from .broker import Broker, BrokerError, UnsuitableError, broker_delays, check_connect_options, check_servers
 from .capture import THRESHOLDS, Capture
 from .control import CLOSED, Peers
-from .delays import broker_delays
 from .outbox import Hole, Outbox
 from .publishing import Counts, Identity, Publisher, Timing
 from .relay_options import RelayOptions, checked_subject, numbered_ids, shared_ids

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import json
 
 import pytest
 
-from rxws.nats.broker import Broker, BrokerError
+from rxws.nats.broker import Broker, BrokerError, broker_delays
 
 INFO = (
     b"INFO %b\r\n" % json.dumps({"server_id": "x", "version": "2.15.1", "max_payload": 2**20, "headers": True}).encode()
@@ -28,3 +29,12 @@ async def test_news_of_the_cluster_before_the_first_pong_is_an_error() -> None:
         port = server.sockets[0].getsockname()[1]
         with pytest.raises(BrokerError, match="a different message before the first PONG"):
             await Broker.connect([f"nats://127.0.0.1:{port}"], {}, "test")
+
+
+def test_delays_are_short() -> None:
+    """The first retry follows at once. Then the longest delay doubles from 0.1 s to 2 s, and each delay is random."""
+    many = [list(itertools.islice(broker_delays(), 9)) for _ in range(200)]
+    for number, ceiling in enumerate([0, 0.1, 0.2, 0.4, 0.8, 1.6, 2, 2, 2]):
+        drawn = [delays[number] for delays in many]
+        assert ceiling * 0.9 <= max(drawn) <= ceiling
+        assert min(drawn) <= ceiling * 0.1
