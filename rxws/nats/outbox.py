@@ -138,6 +138,8 @@ class Outbox:
             hole = Hole(entry.received / 1e9, None, "overflow")
         hole.since = None
         hole.dropped += 1
+        # Another relay may store the dropped message, even if the hole began with a message that no relay can store.
+        hole.is_ordered = False
         self._waiting.appendleft(hole)
         if mark is not None:
             self._waiting.appendleft(mark)

@@ -158,3 +158,15 @@ def test_refused_message_becomes_a_hole() -> None:
     assert isinstance(outbox.head, Hole)
     assert outbox.head.is_ordered
     assert outbox.dropped == 1
+
+
+def test_hole_of_a_refused_message_is_not_ordered_when_it_joins_drops() -> None:
+    """Another relay may store messages that this one dropped, even if the hole began with a refused message."""
+    outbox = Outbox(10, 2, 1000)
+    outbox.add(held(0))
+    outbox.reject()
+    for number in (1, 2, 3):
+        outbox.add(held(number))
+    hole = outbox.head
+    assert isinstance(hole, Hole)
+    assert (hole.until, hole.since, hole.dropped, hole.is_ordered) == (0.0, None, 2, False)

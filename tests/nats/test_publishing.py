@@ -113,3 +113,18 @@ def test_messages_before_a_hole_are_not_skipped_after_a_lost_connection() -> Non
     assert first == ["1.5", "Disconnected 1 2", "Connected 5.6 5.6", "7.0"]
     relay.lose()
     assert relay.publish() == first
+
+
+def test_relay_waits_for_its_turn_after_it_dropped_messages_behind_a_refused_one() -> None:
+    """A relay that dropped messages does not begin before another relay may have stored them."""
+    relay = Connections(is_shared=True)
+    relay.outbox = Outbox(1000, 1, 2**20)
+    relay.identity.since = 1.0
+    relay.outbox.add(held(1.5))
+    relay.outbox.reject()
+    relay.outbox.add(held(2.0))
+    relay.outbox.add(held(3.0))
+    relay.peers.heard(Control(event="Alive", feed="f", relay="b", boot="b", since=0.0, time=2.5), 0.0)
+    assert relay.publish() == ["Overflowed 1 1.5", "Disconnected 3 3"]
+    relay.peers.heard(Control(event="Alive", feed="f", relay="b", boot="b", since=0.0, time=9.0), 0.0)
+    assert relay.publish() == ["Overflowed 1 1.5", "Connected 3 3", "3.0"]
