@@ -5,21 +5,16 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable
-from typing import Any, Final
+from typing import Any
 
 from ..codec import to_payload
 from ..feed import Feed
 from ..messages import Filter, Frame, Receiver
+from ..observables import DROP_REPORT_INTERVAL, LAG_MARKS
 from ..reporting import FAILURES, Connected, Event, Gap, Lagging, Overflowed
 from .outbox import Held, Hole, Outbox
 
 __all__ = ["Capture"]
-
-#: The numbers of held messages at which a warning is logged, each once.
-THRESHOLDS: Final = (10_000, 100_000, 1_000_000)
-
-#: Seconds between two reports of dropped messages.
-REPORT_INTERVAL: Final = 1.0
 
 
 class Capture(Receiver):
@@ -58,9 +53,9 @@ class Capture(Receiver):
         self._wake = wake
         self._frame: tuple[Frame, int, int] = ("", time.time_ns(), 0)
         self._is_raw = False
-        self._reported_at = -REPORT_INTERVAL
+        self._reported_at = -DROP_REPORT_INTERVAL
         self._dropped_before = 0
-        self._thresholds = list(THRESHOLDS)
+        self._lag_marks = list(LAG_MARKS)
         #: The numbers of connections whose frames may be older than the time at which they are read.
         self._stale: frozenset[int] = frozenset()
         self._is_stale = False
@@ -116,7 +111,7 @@ class Capture(Receiver):
         dropped = self._outbox.add(Held(subject, data, identity, number, received, is_binary))  # type: ignore[arg-type]
         if dropped:
             self._report_drops(dropped)
-        elif self._thresholds and self._outbox.pending >= self._thresholds[0]:
+        elif self._lag_marks and self._outbox.pending >= self._lag_marks[0]:
             self._report_lag()
         self._wake()
 
@@ -165,7 +160,7 @@ class Capture(Receiver):
         reporter = self._reporter
         reporter.counters.dropped += dropped
         now = self._feed.loop.time()
-        if now - self._reported_at >= REPORT_INTERVAL:
+        if now - self._reported_at >= DROP_REPORT_INTERVAL:
             self._reported_at = now
             total = self._outbox.dropped
             reporter.log(logging.WARNING, "%s is full: %d messages were dropped so far", self._label, total)
@@ -173,13 +168,13 @@ class Capture(Receiver):
 
     def _report_lag(self) -> None:
         pending = self._outbox.pending
-        del self._thresholds[0]
+        del self._lag_marks[0]
         self._reporter.log(logging.WARNING, "%s: %d messages wait for the broker", self._label, pending)
         self._reporter.emit(Lagging, consumer=self._label, pending=pending)
 
     def caught_up(self) -> None:
         """Warn again at the next backlog, because the present one has been published."""
-        self._thresholds = list(THRESHOLDS)
+        self._lag_marks = list(LAG_MARKS)
 
 
 def _ignore(_error: Exception) -> None:

@@ -9,7 +9,24 @@ from .client import Headers, header_of
 __all__ = ["BinaryFrame", "MissingFrame", "TextFrame", "make_frame"]
 
 
-class TextFrame(str):
+class _Captured:
+    __slots__ = ()
+
+    headers: Headers
+
+    @property
+    def relay(self) -> str:
+        """The name of the relay that captured it; empty if no relay of rxws published it."""
+        return header_of(self.headers, _FROM).partition(" ")[0]
+
+    @property
+    def received_ns(self) -> int:
+        """When the relay received it, in nanoseconds since the epoch; 0 if no relay of rxws published it."""
+        text = header_of(self.headers, _FROM).rpartition(" ")[2]
+        return int(text) if text.isascii() and text.isdigit() else 0
+
+
+class TextFrame(_Captured, str):
     """A text frame that a relay has captured.
 
     Attributes:
@@ -24,33 +41,13 @@ class TextFrame(str):
     subject: str
     headers: Headers
 
-    @property
-    def relay(self) -> str:
-        """The name of the relay that captured it; empty if no relay of rxws published it."""
-        return header_of(self.headers, _FROM).partition(" ")[0]
 
-    @property
-    def received_ns(self) -> int:
-        """When the relay received it, in nanoseconds since the epoch; 0 if no relay of rxws published it."""
-        return _received(self.headers)
-
-
-class BinaryFrame(bytes):
+class BinaryFrame(_Captured, bytes):
     """A binary frame that a relay has captured; its attributes are those of :class:`TextFrame`."""
 
     sequence: int
     subject: str
     headers: Headers
-
-    @property
-    def relay(self) -> str:
-        """The name of the relay that captured it; empty if no relay of rxws published it."""
-        return header_of(self.headers, _FROM).partition(" ")[0]
-
-    @property
-    def received_ns(self) -> int:
-        """When the relay received it, in nanoseconds since the epoch; 0 if no relay of rxws published it."""
-        return _received(self.headers)
 
 
 class MissingFrame(str):
@@ -92,12 +89,4 @@ def make_frame(payload: bytes, sequence: int, subject: str, headers: Headers) ->
 
 _FROM: Final = b"Rxws-From"
 
-#: The value of the header ``Rxws-Kind`` of a binary frame.
-BINARY: Final = "b"
-
 _IS_BINARY: Final = b"\r\nRxws-Kind: b\r\n"
-
-
-def _received(headers: Headers) -> int:
-    text = header_of(headers, _FROM).rpartition(" ")[2]
-    return int(text) if text.isascii() and text.isdigit() else 0

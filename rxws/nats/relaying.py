@@ -17,10 +17,11 @@ from reactivex import abc
 
 from ..interface import AsyncWebsocketStreamInterface, feed_of
 from ..messages import Filter, Filters
+from ..observables import LAG_MARKS
 from ..reporting import RelayFailed
 from .broker import CLOSE_TIMEOUT as BROKER_CLOSE_TIMEOUT
 from .broker import Broker, BrokerError, UnsuitableError, broker_delays, check_connect_options, check_servers
-from .capture import THRESHOLDS, Capture
+from .capture import Capture
 from .control import CLOSED, Peers
 from .outbox import Hole, Outbox
 from .publishing import Counts, Identity, Publisher, Timing
@@ -132,7 +133,7 @@ class Relay(abc.DisposableBase):
             self._mark(now, READING)
         if self._publisher is not None:
             self._publisher.tick()
-        if self._outbox.pending < THRESHOLDS[0] // 2:
+        if self._outbox.pending < LAG_MARKS[0] // 2:
             self._capture.caught_up()
 
     def _mark(self, until: float, rounds: int) -> None:

@@ -1,7 +1,16 @@
 """Observables on an event loop: scheduler, buffer, AsyncObservable, and hot Observables."""
 
-from .buffer import DEFAULT_MAXSIZE, Buffer, Overflow
+from .buffer import DEFAULT_MAXSIZE, DROP_REPORT_INTERVAL, LAG_MARKS, Buffer, Overflow
 from .loop_context import LoopContext
 from .observable import AsyncObservable, on_loop
 
-__all__ = ["DEFAULT_MAXSIZE", "AsyncObservable", "Buffer", "LoopContext", "Overflow", "on_loop"]
+__all__ = [
+    "DEFAULT_MAXSIZE",
+    "DROP_REPORT_INTERVAL",
+    "LAG_MARKS",
+    "AsyncObservable",
+    "Buffer",
+    "LoopContext",
+    "Overflow",
+    "on_loop",
+]

@@ -15,7 +15,7 @@ from ..reporting.event import Overflow
 from ..reporting.events import Lagging, Overflowed
 from ..reporting.reporter import Reporter
 
-__all__ = ["DEFAULT_MAXSIZE", "Buffer", "Overflow"]
+__all__ = ["DEFAULT_MAXSIZE", "DROP_REPORT_INTERVAL", "LAG_MARKS", "Buffer", "Overflow"]
 
 T = TypeVar("T")
 
