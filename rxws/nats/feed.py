@@ -177,19 +177,16 @@ class NatsFeed(AsyncWebsocketStreamInterface[T]):
         await asyncio.get_running_loop().create_future()
 
     def _parse_raw_data(self, raw_data: Any) -> Any:
-        if type(raw_data) is MissingFrame:
-            return Gap(raw_data.start, raw_data.end)
-        if raw_data == "":
-            # In a replay this is a plain empty frame, and the recorded Gap follows it.
-            return Many()
+        if not raw_data and (missing := _missing_at(raw_data)) is not None:
+            return missing
         # Convert to an exact str, because msgspec accepts no subclass.
         message = self.__decode(str(raw_data) if type(raw_data) is TextFrame else raw_data)
         self.__note(message, raw_data)
         return message
 
     async def __parse_later(self, raw_data: Any) -> Any:
-        if type(raw_data) is MissingFrame:
-            return Gap(raw_data.start, raw_data.end)
+        if not raw_data and (missing := _missing_at(raw_data)) is not None:
+            return missing
         message = await self.__decode(str(raw_data) if type(raw_data) is TextFrame else raw_data)  # type: ignore[misc]
         self.__note(message, raw_data)
         return message
@@ -315,6 +312,14 @@ def _check(batch: object, idle_heartbeat: object, decode: object, options: Mappi
     check_seconds("idle_heartbeat", idle_heartbeat, zero=False)
     if not callable(decode):
         raise TypeError(f"decode must be a function, not {decode!r}")
+
+
+def _missing_at(frame: object) -> Gap | Many[Any] | None:
+    """Return what the feed delivers for an empty frame that is not a message; None if it is a message."""
+    if type(frame) is MissingFrame:
+        return Gap(frame.start, frame.end)
+    # In a replay the frame of missing messages is a plain str, and the recorded Gap follows it.
+    return Many() if type(frame) is str else None
 
 
 def _place_of(start: object) -> Place:

@@ -681,6 +681,57 @@ async def test_recorded_gap_is_replayed(nats_server: NatsServer, tmp_path: Path)
     assert [type(message) for message in found] == [dict, rxws.Gap, dict]
 
 
+class DecodingLater(rxws.nats.NatsFeed[Any]):
+    """A feed whose decoder is a coroutine function."""
+
+    def __init__(self, **options: Any) -> None:
+        async def decode(raw: str | bytes) -> Any:
+            await asyncio.sleep(0)
+            return json.loads(raw) if raw else "empty"
+
+        super().__init__(**{"subject": "rx.>", **options}, decode=decode)
+
+
+async def test_recorded_gap_is_replayed_by_a_feed_whose_decoder_waits(nats_server: NatsServer, tmp_path: Path) -> None:
+    """A coroutine function as the decoder gets no frames of missing messages, neither live nor in a replay."""
+    path = tmp_path / "far.jsonl"
+    async with (
+        capturing(nats_server) as capture,
+        DecodingLater(servers=nats_server.url, start="all") as ws,
+        rxws.record(ws, path),
+    ):
+        stream = ws.stream_filter(gaps=True)
+        await capture.send(trade(1))
+        await asyncio.sleep(0.7)
+        capture.server.connections[0].reset()
+        await capture.server.connected(2)
+        await until(lambda: capture.ws.statistics().gaps == 1)
+        await capture.send(trade(2))
+        assert [type(message) for message in await take(stream, 3)] == [dict, rxws.Gap, dict]
+    async with rxws.replay(path, math.inf, feed=DecodingLater) as again:
+        found = [message async for message in again.stream_filter(gaps=True)]
+        assert again.statistics().rejected == 0
+    assert [type(message) for message in found] == [dict, rxws.Gap, dict]
+
+
+@pytest.mark.parametrize("is_waiting", [False, True])
+async def test_empty_frame_is_a_message(nats_server: NatsServer, is_waiting: bool) -> None:
+    """An empty frame that a relay has captured goes to the decoder, like any other frame."""
+    options: dict[str, Any] = {"servers": nats_server.url, "start": "all", "subject": "rx.>"}
+    async with (
+        FeedServer() as server,
+        rxws.ReactiveWebSocket(server.url, decode=lambda raw: raw or "empty") as source,
+        rxws.nats.relay(source, nats_server.url, subject=lambda message: "rx.a"),
+        DecodingLater(**options)
+        if is_waiting
+        else rxws.nats.NatsFeed(**options, decode=lambda raw: raw or "empty") as ws,
+    ):
+        stream = ws.stream_filter()
+        await server.connected()
+        await server.send("")
+        assert await take(stream, 1) == ["empty"]
+
+
 async def test_gap_while_the_reader_was_away_is_noticed(nats_server: NatsServer) -> None:
     """A reader that starts at its position gets a Gap for what the relay missed meanwhile."""
     async with capturing(nats_server) as capture:
