@@ -36,6 +36,9 @@ _ALREADY_WAITING: Final = "another task is already waiting for the next message 
 
 _running_loop: Final = asyncio._get_running_loop
 
+#: A time before all others. It is one object for all buffers, because a float takes 24 bytes.
+_NEVER: Final = -math.inf
+
 
 class Buffer(Generic[T]):
     """A queue with one consumer. Its producer never waits.
@@ -66,7 +69,7 @@ class Buffer(Generic[T]):
         self._waiter: asyncio.Future[None] | None = None
         self.error: Exception | None = None
         self._streak = 0
-        self._reported_at = -math.inf
+        self._reported_at = _NEVER
         self._lag_mark = 0
         self.closed = False
         self.dropped = 0
