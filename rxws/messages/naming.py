@@ -9,7 +9,7 @@ from ..reporting.reporter import Reporter
 from .filters import Filter
 from .index import Index, Registration
 
-__all__ = ["CHANNEL", "ChannelNames", "filter_of"]
+__all__ = ["CHANNEL", "ChannelNames", "filter_of", "is_of_channel"]
 
 
 class _Key:
@@ -26,6 +26,11 @@ CHANNEL: Final = _Key()
 def filter_of(channel: Hashable) -> Filter:
     """Return the filter of a stream that gets the messages of a channel by its name on each connection."""
     return Filter.parse([{CHANNEL: channel}])
+
+
+def is_of_channel(wanted: Filter) -> bool:
+    """Return whether a filter was made by :func:`filter_of`."""
+    return bool(wanted.alternatives) and CHANNEL in wanted.alternatives[0]
 
 
 class ChannelNames:

@@ -14,7 +14,7 @@ from ..reporting.event import GapReason
 from ..reporting.events import Gap
 from .filters import Filter
 from .index import Index, Registration
-from .naming import CHANNEL
+from .naming import CHANNEL, is_of_channel
 
 __all__ = ["Receiver", "Router"]
 
@@ -95,7 +95,7 @@ class Router:
                 self._reporter.raised(push, message, error)
 
     def _index_for(self, filter: Filter) -> Index[Callable[[Any], None]]:  # noqa: A002
-        return self._by_channel if filter.keys == (CHANNEL,) else self._index
+        return self._by_channel if is_of_channel(filter) else self._index
 
     @property
     def receivers(self) -> list[Receiver]:
@@ -122,9 +122,11 @@ class Router:
         registration = self._receivers.pop(receiver, None)
         if registration is not None:
             self._index_for(registration.filter).remove(registration)
-        for expected in self._expecting.pop(receiver, {}).values():
-            self._snapshots.remove(expected)
-        self._on_removed.pop(receiver, lambda: None)()
+        if receiver in self._expecting:
+            for expected in self._expecting.pop(receiver).values():
+                self._snapshots.remove(expected)
+        if receiver in self._on_removed:
+            self._on_removed.pop(receiver)()
 
     def when_removed(self, receiver: Receiver, on_removed: Callable[[], None]) -> None:
         """Call ``on_removed`` when ``receiver`` is unregistered."""

@@ -5,8 +5,6 @@ from __future__ import annotations
 from typing import Any, Generic, TypeVar
 
 from ..messages.fields import Field, field_reader, range_reader
-from ..messages.filters import Filter
-from ..messages.router import Router
 from ..observables.observable import AsyncObservable
 from .availability import Availability
 from .backfill import Backfilled, Filling, Numbering
@@ -24,8 +22,6 @@ class DerivedObservables(AsyncObservable[T], Generic[T]):
     """The methods of :class:`~rxws.Stream` that return another form of its messages."""
 
     _receiver: StreamReceiver[T]
-    _filters: Filter
-    _router: Router
     _availability: Availability
     # The method that supplies what a Gap has lost, backfill or resync.
     _remedy: str | None = None
@@ -95,7 +91,7 @@ class DerivedObservables(AsyncObservable[T], Generic[T]):
         self._context.check()
         self._use_remedy("backfill")
         receiver, key_of = self._receiver, None if key is None else field_reader(key, "key")
-        numbering = Numbering(self._filters, range_reader(sequence, "sequence"), key_of, self._router.identity)
+        numbering = Numbering(receiver.filters, range_reader(sequence, "sequence"), key_of, receiver.router.identity)
         source: Source[Any] = Source(self, receiver.all_gaps(), self._availability, receiver.describe())
         return Backfilled(self._context, source, numbering, Filling(history, contiguous, timeout, concurrency))
 

@@ -59,8 +59,6 @@ class Stream(DerivedObservables[T], BufferIterator[T], Generic[T]):
         self._buffer = self._receiver = StreamReceiver(router, filters, options)
         self._iterated = False
         self._rate: Final = RateMeter(self._context.loop.time())
-        self._router = router
-        self._filters = filters
         self._availability = availability
         router.add(self._receiver, filters)
 
@@ -160,7 +158,7 @@ class Stream(DerivedObservables[T], BufferIterator[T], Generic[T]):
 
     def when_ended(self, on_removed: Callable[[], None]) -> None:
         """Call ``on_removed`` when the stream takes no more messages: closed, garbage-collected or overflowed."""
-        self._router.when_removed(self._receiver, on_removed)
+        self._receiver.router.when_removed(self._receiver, on_removed)
 
     def batches(self, count: int | None = None, seconds: float | None = None) -> AsyncIterator[list[T]]:
         """Iterate over lists of messages, for example to store many in one transaction.
@@ -256,7 +254,7 @@ class Stream(DerivedObservables[T], BufferIterator[T], Generic[T]):
             async for item in changes.resync([{"type": "snapshot"}], sequence="u"):
                 book.apply(item)
         """
-        receiver, filters = self._receiver, self._filters
+        receiver, filters = self._receiver, self._receiver.filters
         parsed = snapshot if callable(snapshot) else Filter.parse(snapshot, "snapshot")
         if isinstance(parsed, Filter) and (parsed.passes_everything or parsed == filters):
             raise ValueError(f"snapshot must be a filter that only snapshots pass, not {snapshot!r}")
@@ -271,7 +269,7 @@ class Stream(DerivedObservables[T], BufferIterator[T], Generic[T]):
         )
         resynced: Resynced[T, Any] = Resynced(self._context, source, parsed, sequence, snapshot_sequence)
         if isinstance(parsed, Filter):
-            self._router.expect_snapshots(receiver, filters, parsed)
+            receiver.router.expect_snapshots(receiver, filters, parsed)
         return resynced
 
     def _attach(self, on_next: Any, on_error: Any, on_completed: Any, scheduler: Scheduler) -> abc.DisposableBase:
@@ -315,4 +313,4 @@ class Stream(DerivedObservables[T], BufferIterator[T], Generic[T]):
         receiver: StreamReceiver[T] | None = getattr(self, "_receiver", None)
         if receiver is not None and not receiver.closed:
             receiver.abandon()
-            self._context.call_from_finalizer(self._router.remove, receiver)
+            self._context.call_from_finalizer(self._receiver.router.remove, receiver)

@@ -27,6 +27,8 @@ class StreamReceiver(Buffer[T], Receiver):
     only while the stream has subscribers, through ``fan_out``.
 
     Attributes:
+        router: the router.
+        filters: the filter of the stream.
         abandoned: whether the stream was collected.
         matched: number of messages that passed the filter.
         keeps: whether messages are put into the buffer: until the first subscription, and from the first iteration on.
@@ -35,22 +37,14 @@ class StreamReceiver(Buffer[T], Receiver):
     """
 
     __slots__ = (
-        "_copies",
-        "_filters",
-        "_router",
-        "_takes_gaps",
-        "_waits",
-        "abandoned",
-        "fan_out",
-        "gaps",
-        "keeps",
-        "matched",
+        *("_copies", "_takes_gaps", "_waits"),
+        *("abandoned", "fan_out", "filters", "gaps", "keeps", "matched", "router"),
     )
 
     def __init__(self, router: Router, filters: Filter, options: StreamOptions) -> None:
         super().__init__(router.context.loop, router.context.reporter, options.maxsize, options.overflow)
-        self._router = router
-        self._filters = filters
+        self.router = router
+        self.filters = filters
         self._takes_gaps = options.gaps
         self._copies = options.copy
         self._waits = False
@@ -63,12 +57,12 @@ class StreamReceiver(Buffer[T], Receiver):
     def all_gaps(self) -> HotObservable[Gap]:
         """Return the Observable of all gaps of the stream."""
         if self.gaps is None:
-            self.gaps = HotObservable(self._router.context)
+            self.gaps = HotObservable(self.router.context)
         return self.gaps
 
     def describe(self) -> str:
         """Return the name of the stream, which contains its filter."""
-        return f"stream {quoted_repr(self._filters)}"
+        return f"stream {quoted_repr(self.filters)}"
 
     def on_message(self, message: T, /) -> None:
         """Take a message that passes the filter."""
@@ -89,7 +83,7 @@ class StreamReceiver(Buffer[T], Receiver):
             counters.discarded += 1
 
         def begin() -> None:
-            self._router.divert(self, self._filters, self.on_message)
+            self.router.divert(self, self.filters, self.on_message)
             # Take the difference of the counter, because during an overlap the overlap discards the messages.
             discarded = counters.discarded - before
             if discarded and not self.closed:
@@ -98,7 +92,7 @@ class StreamReceiver(Buffer[T], Receiver):
                 reporter.log(logging.INFO, line, self.describe(), discarded)
                 self._announce(began, "user")
 
-        self._router.divert(self, self._filters, discard)
+        self.router.divert(self, self.filters, discard)
         return begin
 
     def interrupt(self, since: float) -> None:
@@ -113,11 +107,11 @@ class StreamReceiver(Buffer[T], Receiver):
 
         def resume(message: T) -> None:
             self._waits = False
-            self._router.divert(self, self._filters, self.on_message)
+            self.router.divert(self, self.filters, self.on_message)
             self._announce(since, "subscription")
             self.on_message(message)
 
-        self._router.divert(self, self._filters, resume)
+        self.router.divert(self, self.filters, resume)
 
     def _announce(self, start: float, reason: Literal["user", "subscription"]) -> None:
         # The feed lost no message, so publish no event and do not count a gap.
@@ -137,7 +131,7 @@ class StreamReceiver(Buffer[T], Receiver):
 
     def on_end(self, error: Exception | None, /) -> None:
         """Take no more messages, and end the sequence."""
-        self._router.remove(self)
+        self.router.remove(self)
         self.close(error)
         # If messages wait although `keeps` is False, they are for the first subscriber. Then `hand_over` ends the
         # sequence after them.
@@ -147,7 +141,7 @@ class StreamReceiver(Buffer[T], Receiver):
     def overflowed(self) -> None:
         """Unregister and end the sequence, because the buffer was full."""
         # Unregister now and not when the consumer reaches the end, so that a full stream costs no time per message.
-        self._router.remove(self)
+        self.router.remove(self)
         if self.fan_out is not None:
             self.fan_out.end(self.error)
 
