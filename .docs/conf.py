@@ -44,7 +44,7 @@ nitpick_ignore_regex = [
     (r"py:.*", r"(?!rxws\b).*"),
     (r"py:.*", r"rxws\.(\w+\.)+(T|S|N|T_co|FeedT)"),
     (r"py:class", r"rxws\.(\w+\.)+(BufferIterator|Clients|Consuming|FluentOperators|HandshakeFaults|HotObservable)"),
-    (r"py:class", r"rxws\.streams\.(\w+\.)+(DerivedObservables|StreamReceiver)"),
+    (r"py:class", r"rxws\.streams\.(\w+\.)+(DerivedObservables|StreamReceiver|Synchronized)"),
     (r"py:class", r"rxws\.(\w+\.)+\w+Keywords"),
     (r"py:class", r"rxws\.testing\.lives\.report\.Report"),
 ]
