@@ -11,6 +11,7 @@
     connecting    options that several commands share, and the feed that they describe
     demo_screen   shows the progress of ``rxws demo``
     demo_lanes    shows the processes of ``rxws demo --nats``
+    demo_guard    kills the processes of that demo when the demo itself was killed
     demo_worker   a worker of that demo, in its own process
     demo_nats     runs that demo
     demo, tail, record, replay, relay, audit, serve

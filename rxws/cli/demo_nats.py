@@ -20,6 +20,7 @@ import nats
 from .. import RxwsError
 from ..demo import DemoExchange, serve
 from ..nats.control import CONTROL, read_control
+from .demo_guard import Guard
 from .demo_lanes import Lane, Lanes, State, make_lanes
 from .demo_worker import Counts
 from .output import Output
@@ -61,17 +62,19 @@ class _Process:
         lane: what is shown of it.
     """
 
-    def __init__(self, name: str, command: Sequence[str], log: Path, lanes: Callable[[], Lanes]) -> None:
+    def __init__(self, name: str, command: Sequence[str], log: Path, lanes: Callable[[], Lanes], guard: Guard) -> None:
         self.lane = Lane(name)
         self._command = command
         self._log = log
         self._lanes = lanes
+        self._guard = guard
         self.popen: subprocess.Popen[bytes] | None = None
 
     def start(self) -> None:
         """Start it. This does not wait, so that a cancelled demo knows of each process."""
         with self._log.open("ab") as log:
-            self.popen = subprocess.Popen(self._command, stdin=subprocess.PIPE, stdout=log, stderr=subprocess.STDOUT)
+            self.popen = subprocess.Popen(self._command, stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT)
+        self._guard.started(self.popen.pid)
         self.show("starting")
 
     def kill(self) -> None:
@@ -79,8 +82,7 @@ class _Process:
         if self.popen is not None:
             self.popen.kill()
             self.popen.wait(PATIENCE)
-            if self.popen.stdin is not None:
-                self.popen.stdin.close()
+            self._guard.ended(self.popen.pid)
 
     def show(self, state: State) -> None:
         """Show its state."""
@@ -103,7 +105,7 @@ class _Process:
 class _Demo:
     """The processes, what is done to them, and what the workers have counted."""
 
-    def __init__(self, exchange: DemoExchange, output: Output, folder: Path) -> None:
+    def __init__(self, exchange: DemoExchange, output: Output, folder: Path, guard: Guard) -> None:
         self._exchange = exchange
         port = _free_port()
         self._server = f"nats://127.0.0.1:{port}"
@@ -121,7 +123,7 @@ class _Demo:
             for number in range(WORKERS)
         }
         self._processes = {
-            name: _Process(name, command, folder / f"{name}.log", lambda: self._lanes)
+            name: _Process(name, command, folder / f"{name}.log", lambda: self._lanes, guard)
             for name, command in commands.items()
         }
         self._lanes = make_lanes(output, [process.lane for process in self._processes.values()])
@@ -304,8 +306,11 @@ async def demo_nats(seconds: float, output: Output) -> int:
     Raises:
         rxws.RxwsError: there is no NATS server, or a process does not start.
     """
-    with tempfile.TemporaryDirectory(prefix="rxws-demo-", ignore_cleanup_errors=True) as folder:
+    with (
+        tempfile.TemporaryDirectory(prefix="rxws-demo-", ignore_cleanup_errors=True) as folder,
+        Guard(Path(folder)) as guard,
+    ):
         async with serve(rate=RATE, lag=LAG) as exchange:
-            demo = _Demo(exchange, output, Path(folder))
+            demo = _Demo(exchange, output, Path(folder), guard)
             await demo.run(seconds)
     return DONE if demo.is_flawless else FAILED

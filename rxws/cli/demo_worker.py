@@ -1,7 +1,6 @@
 """One worker of ``rxws demo --nats``, in its own process: it counts the messages of its share of the channels.
 
-``python -m rxws.cli.demo_worker SERVER K N`` prints its counts as one JSON object per line, until its standard input
-ends.
+``python -m rxws.cli.demo_worker SERVER K N`` prints its counts as one JSON object per line, until it is killed.
 """
 
 from __future__ import annotations
@@ -77,19 +76,11 @@ class _Worker:
 
 
 async def _run(server: str, worker: int, workers: int) -> None:
-    """Count until standard input ends, which it also does when the demo's own process dies."""
-    loop = asyncio.get_running_loop()
     work = _Worker()
-    async with NatsFeed[Any](server, start="all", share=(worker, workers), name=f"worker {worker}") as feed:
-        tasks = [
-            loop.create_task(work.count(feed.stream_filter(gaps=True, maxsize=None))),
-            loop.create_task(work.report()),
-        ]
-        await loop.run_in_executor(None, sys.stdin.buffer.read)
-        for task in tasks:
-            task.cancel()
-        await asyncio.wait(tasks)
-    print(msgspec.json.encode(work.counts).decode(), flush=True)
+    feed = NatsFeed[Any](server, start="all", share=(worker, workers), name=f"worker {worker}")
+    async with feed, asyncio.TaskGroup() as tasks:
+        tasks.create_task(work.count(feed.stream_filter(gaps=True, maxsize=None)))
+        tasks.create_task(work.report())
 
 
 def main(arguments: list[str]) -> None:

@@ -69,6 +69,34 @@ async def test_ctrl_c_leaves_no_process(moment: float) -> None:
     assert "received" in summary(out.decode())
 
 
+async def test_killed_demo_leaves_nothing() -> None:
+    """If the demo is killed and can clean up nothing, all its processes end, and its files are deleted."""
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "rxws", "demo", "--nats", "--seconds", "60"), cwd=ROOT, stdout=asyncio.subprocess.PIPE
+    )
+    assert process.stdout is not None
+    async with asyncio.timeout(30):
+        while b"worker 2: running" not in await process.stdout.readline():
+            pass
+    children = psutil.Process(process.pid).children(recursive=True)
+    [folder] = {Path(each.cmdline()[-1]).parent for each in children if each.cmdline()[-1].endswith("nats.conf")}
+    assert len(children) == 7
+    assert folder.is_dir()
+    process.kill()
+    await process.wait()
+    async with asyncio.timeout(15):
+        while folder.exists() or any(is_running(child) for child in children):
+            await asyncio.sleep(0.05)
+
+
+def is_running(process: psutil.Process) -> bool:
+    """Return whether a process runs. A zombie does not; it only waits until its parent reads its exit code."""
+    try:
+        return process.status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False
+
+
 def test_missing_server_is_named(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     """Without a NATS server the demo says how to install one."""
     monkeypatch.setattr(demo_nats.shutil, "which", lambda *_, **__: None)
