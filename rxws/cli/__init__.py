@@ -10,6 +10,7 @@
     loss_counter  counts lost and repeated messages by their numbers
     connecting    options that several commands share, and the feed that they describe
     demo_screen   shows the progress of ``rxws demo``
+    demo_feed     the feed of both demos
     demo_lanes    shows the processes of ``rxws demo --nats``
     demo_guard    kills the processes of that demo when the demo itself was killed
     demo_worker   a worker of that demo, in its own process

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import contextlib
+import functools
 import importlib
 import itertools
 from collections import Counter, defaultdict
@@ -14,9 +15,10 @@ from typing import Any, Final
 from reactivex import operators as ops
 
 from .. import Continuity, Event, Gap, ReactiveWebSocket, Rotated, Stream
-from ..demo import SYMBOLS, DemoExchange, channel_of, serve
+from ..demo import SYMBOLS, DemoExchange, serve
 from .arguments import Declare, count, seconds
 from .connecting import check_broker
+from .demo_feed import EVENTS, LAG, RATE, channel_of_message
 from .demo_screen import Price, Screen, make_screen
 from .lines import is_news
 from .loss_counter import LossCounter
@@ -25,24 +27,16 @@ from .running import DONE, FAILED
 
 __all__ = ["add", "demo"]
 
-RATE: Final = 1_000.0
-"""Messages per second that the exchange sends."""
-
-LAG: Final = 0.02
-"""Maximum lag in seconds. It makes channels interleave differently on each connection, as on real feeds."""
-
 PATIENCE: Final = 5.0
 """Seconds to wait for an event that normally comes at once."""
-
-EVENTS: Final = {"trade": "trade", "bookTicker": "bookTicker", "depthUpdate": "depth"}
-"""The kind of channel for each type of message (its ``e``)."""
 
 _EPILOG = """\
 example:
   rxws demo --seconds 6 --streams 1000
 
-exit codes: 0 every message arrived once; 1 messages were lost or repeated;
-2 wrong arguments; 130 Ctrl-C; 143 SIGTERM (both print the summary so far)."""
+exit codes: 0 every message arrived once and in order; 1 messages were lost,
+repeated or out of order; 2 wrong arguments; 130 Ctrl-C; 143 SIGTERM (both
+print the summary so far)."""
 
 
 def add(declare: Declare) -> None:
@@ -56,10 +50,15 @@ def add(declare: Declare) -> None:
         "then count lost and repeated messages by the numbers in the messages.",
         epilog=_EPILOG,
     )
-    parser.set_defaults(command=demo, prog=parser.prog)
+    parser.set_defaults(command=demo, prog=parser.prog, check=functools.partial(_check, parser))
     parser.add_argument("--seconds", metavar="N", type=seconds, help="approximate duration (default: 8; --nats: 20)")
-    parser.add_argument("--streams", metavar="K", type=count, default=60, help="filtered streams (default: 60)")
+    parser.add_argument("--streams", metavar="K", type=count, help="filtered streams (default: 60; not with --nats)")
     parser.add_argument("--nats", action="store_true", help="kill one of two relays, and a NATS server, instead")
+
+
+def _check(parser: argparse.ArgumentParser, options: argparse.Namespace) -> None:
+    if options.nats and options.streams is not None:
+        parser.error("--streams does not go with --nats, whose streams are those of three workers")
 
 
 async def demo(options: argparse.Namespace, output: Output) -> int:
@@ -72,7 +71,7 @@ async def demo(options: argparse.Namespace, output: Output) -> int:
     seconds = options.seconds or 8.0
     async with serve(rate=RATE, lag=LAG) as exchange:
         screen = make_screen(output, seconds)
-        run = _Run(exchange, screen, options.streams)
+        run = _Run(exchange, screen, options.streams or 60)
         try:
             await run.execute(seconds)
         finally:
@@ -183,7 +182,7 @@ class _Run:
         loss_counter = self._loss_counter
         async for item in everything:
             if not isinstance(item, Gap):
-                loss_counter.take(channel_of(item["s"], EVENTS[item["e"]]), item["n"])
+                loss_counter.take(channel_of_message(item), item["n"])
                 if self._awaited and not loss_counter.outstanding(self._awaited):
                     self._all_came.set()
             elif self._was_cut:
@@ -209,9 +208,7 @@ class _Run:
     @property
     def is_flawless(self) -> bool:
         """Whether rotation and cut happened, and every message arrived exactly once."""
-        return self._is_complete and not (
-            self._loss_counter.lost or self._loss_counter.doubled or self._loss_counter.disordered
-        )
+        return self._is_complete and not self._loss_counter.faults
 
     def summary(self) -> list[tuple[str, str]]:
         """Return the measured values as pairs of name and text."""

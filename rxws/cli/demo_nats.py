@@ -20,6 +20,7 @@ import nats
 from .. import RxwsError
 from ..demo import DemoExchange, serve
 from ..nats.control import CONTROL, read_control
+from .demo_feed import LAG, RATE
 from .demo_guard import Guard
 from .demo_lanes import Lane, Lanes, State, make_lanes
 from .demo_worker import Counts
@@ -27,12 +28,6 @@ from .output import Output
 from .running import DONE, FAILED
 
 __all__ = ["demo_nats"]
-
-RATE: Final = 1_000.0
-"""Messages per second that the exchange sends."""
-
-LAG: Final = 0.02
-"""Maximum lag in seconds."""
 
 WORKERS: Final = 3
 

@@ -12,17 +12,14 @@ from typing import Any, Final
 import msgspec
 
 from .. import Gap
-from ..demo import channel_of
 from ..nats import NatsFeed
+from .demo_feed import channel_of_message
 from .loss_counter import LossCounter
 
-__all__ = ["EVENTS", "Counts", "main"]
+__all__ = ["Counts", "main"]
 
 INTERVAL: Final = 0.25
 """Seconds between two lines."""
-
-EVENTS: Final = {"trade": "trade", "bookTicker": "bookTicker", "depthUpdate": "depth"}
-"""The kind of channel for each type of message (its ``e``)."""
 
 
 class Counts(msgspec.Struct):
@@ -58,7 +55,7 @@ class _Worker:
                 self._gaps += 1
                 self._counter.interrupt()
             else:
-                self._counter.take(channel_of(item["s"], EVENTS[item["e"]]), item["n"])
+                self._counter.take(channel_of_message(item), item["n"])
 
     async def report(self) -> None:
         while True:

@@ -37,7 +37,7 @@ def add(declare: Declare) -> None:
         epilog=_EPILOG,
     )
     parser.set_defaults(command=replay, prog=parser.prog)
-    parser.add_argument("path", metavar="PATH", help="file that rxws record wrote")
+    parser.add_argument("path", metavar="PATH", help="file that rxws record wrote, or a folder of --roll")
     parser.add_argument("--speed", metavar="N", type=speed, default=1.0, help="N times the pace, or max (default: 1)")
     add_filter_options(parser)
 

@@ -49,7 +49,7 @@ def add(declare: Declare) -> None:
         epilog=_EPILOG,
     )
     parser.set_defaults(command=serve, prog=parser.prog)
-    parser.add_argument("path", metavar="PATH", help="file that rxws record wrote")
+    parser.add_argument("path", metavar="PATH", help="file that rxws record wrote, or a folder of --roll")
     parser.add_argument("--port", metavar="N", type=port, default=0, help="port to listen on (default: a free port)")
     parser.add_argument("--speed", metavar="N", type=speed, default=1.0, help="N times the pace, or max (default: 1)")
     parser.add_argument("--loop", action="store_true", help="begin again after the last frame")

@@ -70,6 +70,7 @@ def test_version_is_printed_when_requested(capsys):
         (["demo", "--seconds", "0"], "expected a number of seconds greater than 0, got '0'"),
         (["demo", "--seconds", "soon"], "expected a number of seconds greater than 0, got 'soon'"),
         (["demo", "--streams", "0"], "expected a whole number from 1 up, got '0'"),
+        (["demo", "--nats", "--streams", "9"], "--streams does not go with --nats"),
         (["tail"], "URL"),
         (["tail", "ws://x", "--colour"], "--colour"),
         (["tail", "ws://x", "--\x1b[31m"], r"--\x1b[31m"),
