@@ -66,7 +66,7 @@ class Connection:
         ended_at: when the reader ended, in seconds since the epoch; 0 before.
         rotation_task: the task of its rotation hook; None before the hook has begun.
         send_queue: the queue of messages if sending is rate-limited; None if it is not.
-        channels: the channels that are subscribed on it.
+        channels: the channels that are subscribed on it. After its end, those without an answer are included.
         on_channel: called with a channel, whether it is subscribed, and the server's answer to the subscription, when
             that changes; None: nothing is called.
         is_complete: whether the reader took everything that the peer sent before the connection ended.

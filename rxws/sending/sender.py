@@ -205,7 +205,10 @@ class Sender:
         await sync.prepare()
 
     def _ended(self, connection: Connection) -> None:
-        self._syncs.pop(connection).stop()
+        sync = self._syncs.pop(connection)
+        # Their messages may have been delivered although the answers have not arrived.
+        connection.channels.update(dict.fromkeys(sync.asked))
+        sync.stop()
         self._last_message_time = connection.inbound.last_received_time or self._last_message_time
 
     # Channels

@@ -313,6 +313,38 @@ async def test_each_channel_has_a_cursor_and_a_statement():
     assert life.verdicts == ["Resumed", "Gap"]
 
 
+@pytest.mark.parametrize("recovered", [True, False])
+async def test_channel_without_an_answer_is_resumed_like_the_others(recovered):
+    """If a connection is lost before a subscription is answered, its delivered messages are still remembered."""
+
+    async def script(connection):
+        number = server.count = server.count + 1
+        async for _ in connection:
+            if number == 1:
+                send(connection, [1, 2])
+                await asyncio.sleep(7)
+                connection.reset()
+                return
+            connection.send_nowait({"subscribed": "A", "recovered": recovered})
+            send(connection, [2, 3] if recovered else [7, 8])
+
+    async with ReplayingServer() as server:
+        server.script, server.count = script, 0
+        async with rxws.ReactiveWebSocket(server.url, resume=[{"recovered": True}], cursor="id") as ws:
+            life = Life(ws)
+            ws.events.subscribe(life.events.append)
+            ws.multiplex(
+                lambda cursor: {"subscribe": "A", "cursor": cursor},
+                filters=[{"k": "A"}],
+                acknowledged=[{"subscribed": "A"}],
+                timeout=5.0,
+                gaps=True,
+            ).subscribe(life.items.append)
+            await asyncio.sleep(20)
+    assert life.ids == ([1, 2, 3] if recovered else [1, 2, "gap", 7, 8])
+    assert life.verdicts == ["Resumed" if recovered else "Gap"]
+
+
 async def test_function_in_on_open_gets_the_cursor():
     """A function in ``on_open``, ``connect_options``, and ``on_open(connection, cursor)`` get the cursor."""
     asked = []
