@@ -53,7 +53,8 @@ class Settings:
             (from the next message on, with a statement whether all were repeated) or ``"numbers"`` (from the next
             message on; the feed compares numbers).
         channel_cursors: whether each subscription has its own cursor. Then the statement is part of its answer.
-        early: how many messages before the cursor's a replay begins.
+        early: how many messages before the cursor's a replay begins; with ``channel_cursors`` not before the first
+            message of the subscription, because only numbers show that such a message is older than the delivered ones.
         greets: whether each connection begins with its own greeting: ``""`` (no), ``"declared"`` (the feed has a
             filter for it) or ``"plain"`` (it has none).
         silence: whether a ``Gap`` must begin at the last message instead of at the time when the loss was noticed, and

@@ -64,6 +64,8 @@ class Venue:
         self._remembered_from = 0
         # The channels of which the server remembers nothing.
         self._forgotten: set[str] = set()
+        # For each channel, the number before the first one of its last subscription that continued no earlier one.
+        self._begun: dict[str, int] = {}
         self._missing = 0
         self._is_calm = False
         # When the outage began in which all messages are left out; None while messages are sent.
@@ -200,8 +202,12 @@ class Venue:
         }
 
     def _missed_of(self, channel: str, cursor: int) -> set[tuple[str, int]]:
-        """Return the messages of a channel that follow its cursor, which is a number."""
-        return {(name, n) for name, n in self._log if name == channel and n > cursor - self.settings.early}
+        """Return the messages of a channel that follow its cursor, which is a number.
+
+        A replay that begins before the cursor does not begin before the first message that the client could get.
+        """
+        first = min(cursor, max(cursor - self.settings.early, self._begun.get(channel, 0)))
+        return {(name, n) for name, n in self._log if name == channel and n > first}
 
     def _remembers(self, messages: set[tuple[str, int]]) -> bool:
         """Return whether the server remembers all of these messages."""
@@ -297,6 +303,8 @@ class Venue:
             is_known = mine is not None and self._remembers(mine)
             position = cursor if cursor is not None and is_known else len(self.record.published.get(channel, ()))
             line.positions[channel] = position, is_known
+            if not (is_known or channel in line.channels):
+                self._begun[channel] = position
         if is_answered:
             answered = [Request(True, (each,)) for each in request.channels] if is_single else [request]
             for each in answered:
