@@ -8,7 +8,8 @@
     evidence    whether a line agrees, lags, or leads
     replay      which earlier deliveries have arrived again on a line that began after the end of another
     deliveries  the changes of lines and channels: joining, losing, holding, delivering, forgetting
-    matcher     the rules, which decide about these changes
+    deadlines   the rules that depend on time: lines have agreed, lag too much, or are silent for too long
+    matcher     the rules for the events of lines, and what a caller may ask
 """
 
 from .matcher import Matcher

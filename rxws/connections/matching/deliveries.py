@@ -1,6 +1,6 @@
 """Changes the lines and channels of a matcher: lines join and are lost; messages are held and delivered. No I/O.
 
-The rules that decide when a line joins, is lost, or takes over are in ``matcher``.
+The rules that decide when a line joins, is lost, or takes over are in ``deadlines`` and ``matcher``.
 """
 
 from __future__ import annotations
@@ -43,7 +43,6 @@ class Deliveries(Generic[T]):
         self.older = 0
         self.uncopied = 0
         self.copies = 0
-        self.held = 0
         self.dropped = 0
         self.lags: defaultdict[int, deque[float]] = defaultdict(lambda: deque(maxlen=_MOST_LAGS))
         self._limits: Final = limits
@@ -256,7 +255,6 @@ class Deliveries(Generic[T]):
     # Held and delivered messages
 
     def _hold(self, channel: Channel[T], seat: Seat[T], message: HeldMessage[T], now: float) -> None:
-        self.held += 1
         seat.held.add(seat.arrivals, message)
         if not seat.is_joined and self._memory.find(channel.name, message.key):
             # An equal message followed the copy, so the copy is not evidence.

@@ -38,7 +38,7 @@ import math
 from collections.abc import Hashable, Iterable
 from typing import TypeVar
 
-from .deliveries import Deliveries
+from .deadlines import Deadlines
 from .replay import Replay
 from .seats import Channel, HeldMessage, Seat, SeatState
 
@@ -47,7 +47,7 @@ __all__ = ["Matcher"]
 T = TypeVar("T")
 
 
-class Matcher(Deliveries[T]):
+class Matcher(Deadlines[T]):
     """Joins lines channel by channel.
 
     All times are seconds on one monotonic clock. Each method appends its results to ``out``, in order: items to be
@@ -58,7 +58,6 @@ class Matcher(Deliveries[T]):
         older: the number of held messages that were dropped because they were older than the delivered ones.
         uncopied: the number of held messages of unordered channels that were delivered although a copy followed them.
         copies: the number of copies.
-        held: the number of messages that were held.
         dropped: the number of messages that were dropped because a line held too many, although no other line has them.
         lags: the seconds by which the newest copies on each line lagged behind the line on which they arrived first.
 
@@ -347,14 +346,6 @@ class Matcher(Deliveries[T]):
         for seat in self._seats():
             seat.complete_since = max(seat.complete_since, now)
 
-    def tick(self, now: float) -> None:
-        """Apply the rules that depend on time. Call this every few hundredths of a second."""
-        for channel in list(self._channels.values()):
-            self._expire(channel, now)
-        for line, replay in list(self._replays.items()):
-            if now - replay.progress >= self._limits.settle:
-                self._give_up(self._unproven(line), line, now)
-
     # Agreement
 
     def _was_mute(self, line: int, now: float) -> bool:
@@ -371,16 +362,6 @@ class Matcher(Deliveries[T]):
             return False
         return seat.is_ready or self._is_aside(channel, seat) or self._evidence.has_agreed(seat, now)
 
-    def _is_aside(self, channel: Channel[T], seat: Seat[T]) -> bool:
-        """Return whether a line need not agree in this unordered channel, because it has copies in an ordered one.
-
-        The messages of an unordered channel are mostly answers, and the answers to one line arrive on no other.
-        """
-        if channel.is_ordered:
-            return False
-        others = (other for each, other in self._seats_of(seat.line) if each.is_ordered)
-        return any(other.newest_copy is not None or other.is_joined for other in others)
-
     def _follows(self, channel: Channel[T], seat: Seat[T], *, is_complete: bool) -> bool:
         """Return whether the reserved line can replace the ended line in this channel without a gap."""
         ended = channel.orphaned_at
@@ -391,55 +372,3 @@ class Matcher(Deliveries[T]):
         if ended is None or seat.is_ready or self._evidence.has_agreed(seat, ended):
             return True
         return is_complete and self._evidence.may_follow(seat, ended)
-
-    # Time
-
-    def _expire(self, channel: Channel[T], now: float) -> None:
-        if all(seat.is_joined and not seat.owed and not seat.held for seat in channel.seats.values()):
-            return
-        for seat in list(channel.seats.values()):
-            self._expire_owed(channel, seat, now)
-            if seat.delivers and seat.held:
-                self._release(channel, seat, now)
-            if channel.joined():
-                seat.ahead_since = self._evidence.ahead_since(channel, seat)
-            if seat.line in self._reserved:
-                was_ready = seat.is_ready and seat.newest_copy is not None
-                seat.is_ready = was_ready or self._evidence.has_agreed(seat, now)
-            elif seat.state is SeatState.HELD and any(each.delivers for each in channel.joined()):
-                self._judge(channel, seat, now)
-        for seat in list(channel.seats.values()):
-            if seat.line not in self._reserved and self._evidence.leads(channel, seat, now - self.reach):
-                since = now - self.reach / 2
-                silent = [each for each, other in self._seats_of(seat.line) if self._evidence.leads(each, other, since)]
-                self._give_up(silent, seat.line, now)
-
-    def _expire_owed(self, channel: Channel[T], seat: Seat[T], now: float) -> None:
-        """Stop waiting for owed messages that are late, or older than the newest copy by more than ``settle``."""
-        delivers = any(other is not seat and other.delivers for other in channel.joined())
-        if seat.awaited and not seat.held and not delivers:
-            # Until another message arrives on the line, it is unknown whether the awaited messages are late or missing.
-            return
-        is_late = is_stuck = False
-        overtaken = seat.newest_copy.time - self._limits.settle if seat.newest_copy is not None else -math.inf
-        for number, delivery in list(seat.owed.items()):
-            if delivery.time >= max(now - self.reach, overtaken):
-                break
-            del seat.owed[number]
-            seat.awaited.discard(number)
-            if self._memory.is_unique(delivery):
-                seat.complete_since = max(seat.complete_since, delivery.time)
-                is_late, seat.is_ready = True, False
-                is_stuck = is_stuck or delivery.time >= overtaken
-        if is_late and seat.is_joined and not self._is_aside(channel, seat):
-            if delivers:
-                self._lose(channel, seat, "behind")
-            elif is_stuck and seat.held:
-                self._give_up(self._stuck_with(channel, seat.line), seat.line, now)
-
-    def _judge(self, channel: Channel[T], seat: Seat[T], now: float) -> None:
-        """Join a line that has agreed, or need not; reject a line that has not agreed in time."""
-        if self._evidence.has_agreed(seat, now) or self._is_aside(channel, seat):
-            self._join(channel, seat, now)
-        elif seat.newest_copy is None and seat.could_agree and now - seat.since > self._limits.farthest:
-            self._reject(channel, seat)
