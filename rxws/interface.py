@@ -47,9 +47,10 @@ class AsyncWebsocketStreamInterface(Consuming[T], metaclass=ABCMeta):
         close_timeout: seconds that :meth:`exit` waits for handlers to process their queues, and for the peer to close
             the connection. Default 5.
         handover_timeout: seconds after which a rotation closes the old connection even if the overlap is not proven,
-            counted from the moment when everything is subscribed on the new connection. Default 5. With 0 the old
-            connection is closed first, for servers that allow only one connection. Then messages may be missing, and a
-            ``Gap`` is emitted.
+            counted from the moment when everything is subscribed on the new connection. Default 5. If messages arrive
+            on the new connection alone, the rotation waits up to three times ``handover_settle`` longer, to see whether
+            the old one is mute. With 0 the old connection is closed first, for servers that allow only one connection.
+            Then messages may be missing, and a ``Gap`` is emitted.
         handover_settle: seconds during which both connections must deliver the same messages to prove the overlap.
             Default 0.5.
         reach: how far one connection may lag behind the other in a rotation, in seconds. For this time a copy of a

@@ -32,6 +32,9 @@ FARTHEST: Final = 10.0
 #: Seconds between two checks of whether the overlap is proven.
 POLL_INTERVAL: Final = 0.02
 
+#: The longest wait beyond ``handover_timeout`` to see if the old connection is mute, in multiples of the settle time.
+MUTE_CHECK: Final = 3
+
 #: The number of delivered frames that are recalled at once. A new connection may deliver them again.
 RECALLED: Final = 256
 
@@ -139,9 +142,17 @@ class Overlap(Merger):
                 self._missed.clear()
             elif self._matcher.is_full(new.number):
                 self._verdict = Verdict.FULL
-            elif now >= self._timeout_at:
+            elif now >= self._timeout_at and not self._may_be_mute(new, now):
                 self._verdict = Verdict.TIMEOUT
         return self._verdict
+
+    def _may_be_mute(self, new: Connection, now: float) -> bool:
+        """Return whether a short wait, beyond the timeout, will show if the old connection is mute.
+
+        If it is, messages that were published before the new connection was subscribed are missing.
+        """
+        assert self._timeout_at is not None
+        return now < self._timeout_at + MUTE_CHECK * self._settle and self._matcher.is_alone(new.number, now) is None
 
     async def release(self, new: Connection, reason: str) -> bool:
         """Let the new connection deliver, beginning with the held messages except copies.

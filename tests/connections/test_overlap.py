@@ -750,6 +750,40 @@ async def test_silence_of_a_connection_that_was_given_up_for_it_proves_nothing()
         assert [item if isinstance(item, int) else item.reason for item in items] == [1, "idle", 7, 8]
 
 
+@pytest.mark.parametrize("timeout", [0.1, 0.5, 1.0, 2.0])
+async def test_timeout_is_no_proof_when_the_old_connection_is_mute(timeout):
+    """If only the new connection has messages, a Gap precedes them, even with a timeout as short as an answer takes."""
+    async with ScriptedFeed(handover_timeout=timeout) as feed:
+        await feed.wait_connected()
+        stream = feed.stream_filter(gaps=True)
+        feed.websocket.come("1")
+        await asyncio.sleep(2)
+        rotated = asyncio.ensure_future(feed.rotate())
+        new = await feed.opened(2)
+        number = 6
+        while not rotated.done():
+            number += 1
+            new.come(str(number))
+            await asyncio.sleep(0.05)
+        assert await rotated
+        items = await take(stream, 4)
+        assert [item if isinstance(item, int) else item.reason for item in items] == [1, "rotation", 7, 8]
+        assert not feed.record.of(Rotated)[0].proven
+
+
+@pytest.mark.parametrize(("timeout", "least"), [(0.1, 0.5), (0.5, 0.5), (1.0, 1.0)])
+async def test_answers_on_the_new_connection_do_not_show_that_the_old_one_is_mute(timeout, least):
+    """If only answers arrive, there is no Gap. The old connection is closed when it is clear that no more follow."""
+    async with ScriptedFeed(handover_timeout=timeout) as feed:
+        await feed.wait_connected()
+        rotated, began = asyncio.ensure_future(feed.rotate()), asyncio.get_running_loop().time()
+        (await feed.opened(2)).come("answer", "another answer")
+        assert await rotated
+        assert least <= asyncio.get_running_loop().time() - began < least + 0.1
+        assert feed.record.messages == ["answer", "another answer"]
+        assert feed.record.of(rxws.Gap) == []
+
+
 async def test_gap_that_the_new_connection_reports_after_the_proof_is_announced():
     """While the old connection is closed, it may end before it reports the same gap."""
     async with ScriptedFeed(parse=numbers_and_gaps, handover_timeout=5) as feed:

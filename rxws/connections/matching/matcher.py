@@ -82,6 +82,20 @@ class Matcher(Deadlines[T]):
         has_copies = any(seat.newest_copy is not None or seat.is_joined for _, seat in self._seats_of(line))
         return has_copies and all(self._agrees_in(each, line, now) for each in self._channels.values())
 
+    def is_alone(self, line: int, now: float) -> bool | None:
+        """Return whether the other lines are mute: they delivered nothing, while new messages arrived on this line.
+
+        None means that this is not known yet: the first messages of a line may be answers or initial values, and the
+        other lines may lag by ``settle`` seconds.
+        """
+        since = now - self._limits.settle
+        seats = [seat for _, seat in self._seats_of(line)]
+        if any(seat.newest_copy is not None or seat.owed for seat in seats):
+            return False
+        if any(seat.ahead_since < since for seat in seats):
+            return True
+        return None if any(seat.held.last_time >= since for seat in seats) else False
+
     def is_joined(self, line: int) -> bool:
         """Return whether a line is joined in all channels. May be called from any thread."""
         seats = [each.seats.get(line) for each in list(self._channels.values()) if each.seats]
@@ -326,7 +340,7 @@ class Matcher(Deadlines[T]):
         self.tick(now)
         self._reserved.discard(line)
         seats = list(self._seats_of(line))
-        if self._was_mute(line, now):
+        if self.is_alone(line, now):
             is_complete = False
         broken = [each for each in seats if not self._follows(*each, is_complete=is_complete)]
         if not broken:
@@ -347,12 +361,6 @@ class Matcher(Deadlines[T]):
             seat.complete_since = max(seat.complete_since, now)
 
     # Agreement
-
-    def _was_mute(self, line: int, now: float) -> bool:
-        """Return whether no message was delivered while a line held messages that no other line had."""
-        seats = [seat for _, seat in self._seats_of(line)]
-        has_delivered = any(seat.newest_copy is not None or seat.owed for seat in seats)
-        return not has_delivered and any(seat.ahead_since < now - self._limits.settle for seat in seats)
 
     def _agrees_in(self, channel: Channel[T], line: int, now: float) -> bool:
         if not channel.joined():

@@ -849,6 +849,26 @@ def test_one_message_of_the_reserved_line_may_have_arrived_with_the_subscription
     assert table.out == [Joined(2, "x"), "2s"]
 
 
+def test_reserved_line_is_alone_when_only_it_has_new_messages_for_settle_seconds():
+    """Until then it is unknown whether the other line is mute. A message of that line shows that it is not."""
+    table = rotation()
+    assert table.matcher.is_alone(2, 0.1) is False
+    assert table.at(0.1, "2s").tick(0.2).matcher.is_alone(2, 0.2) is None
+    assert table.tick(0.65).matcher.is_alone(2, 0.65) is False
+    assert table.at(0.7, "2a").tick(0.8).matcher.is_alone(2, 0.8) is None
+    assert table.tick(1.3).matcher.is_alone(2, 1.3) is True
+    assert table.at(1.4, "1a").tick(1.5).matcher.is_alone(2, 1.5) is False
+
+
+def test_reserved_line_is_not_alone_when_only_answers_arrived_on_it():
+    """In an unordered channel, messages in the first ``settle`` seconds may be answers, and decide nothing."""
+    table = rotation(unordered=("x",)).at(0.1, "2a", "2b").at(0.4, "2c")
+    assert table.tick(0.8).matcher.is_alone(2, 0.8) is None
+    assert table.tick(1.0).matcher.is_alone(2, 1.0) is False
+    assert table.at(1.1, "2d").tick(1.2).matcher.is_alone(2, 1.2) is None
+    assert table.tick(1.7).matcher.is_alone(2, 1.7) is True
+
+
 def test_silence_in_which_the_loop_was_blocked_is_not_agreement():
     """After the event loop was blocked, lines must be silent for ``settle`` seconds again to agree."""
     table = rotation()
