@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import random
 import time
 from collections import Counter, deque
@@ -35,7 +36,7 @@ class DemoExchange(str):
     :func:`serve` makes it. It can be passed wherever a URL is expected; its attributes and methods control the
     exchange.
 
-    **Feeds.** ``/ws`` (this URL): all channels are subscribed as soon as the connection is open. ``/stream``
+    **Feeds.** ``/ws`` (this URL) and ``/``: all channels are subscribed as soon as the connection is open. ``/stream``
     (:attr:`stream_url`): no channel is subscribed until the client sends ``{"method": "SUBSCRIBE", "params":
     ["btcusdt@trade"], "id": 1}``, which the exchange acknowledges with ``{"result": null, "id": 1}``. ``UNSUBSCRIBE``
     works in the same way. Both work on either path. ``/ws/<listen key>``: all channels are subscribed until the key
@@ -122,6 +123,8 @@ class DemoExchange(str):
         self._history = History()
         self._counted: set[FeedConnection] = set()
         self._sessions: set[str] = set()
+        self._rate = 0.0
+        self._running: asyncio.Task[None] | None = None
         self.replays_cursor = True
         self.shows_last_first = self.greets = False
         server.script = self._serve
@@ -203,6 +206,23 @@ class DemoExchange(str):
         return self.market.book(symbol)
 
     # Control
+
+    @property
+    def rate(self) -> float:
+        """Messages a second, of all channels together. It may be set at any time; 0 pauses the exchange.
+
+        Setting it raises ValueError if the rate is negative or not finite.
+        """
+        return self._rate
+
+    @rate.setter
+    def rate(self, rate: float) -> None:
+        if not 0 <= rate < math.inf:
+            raise ValueError(f"rate: expected a finite number of messages a second, 0 or more, got {rate!r}")
+        self._rate = rate
+        if self._running is not None:
+            self._running.cancel()
+        self._running = asyncio.create_task(self._run(rate)) if rate else None
 
     async def publish(self, count: int = 1) -> None:
         """Publish the next ``count`` messages now, in addition to those at the exchange's rate.
@@ -305,7 +325,7 @@ class DemoExchange(str):
 
     def _admit(self, handshake: Handshake) -> HttpResponse | None:
         path = urlsplit(handshake.path).path
-        if path in ("/ws", "/stream", "/session", *DIALECTS):
+        if path in ("/", "/ws", "/stream", "/session", *DIALECTS):
             return None
         if not path.startswith("/ws/"):
             return HttpResponse("no such feed\n", 404)
@@ -431,8 +451,13 @@ class DemoExchange(str):
         return self.market.book(symbol, behind=self.snapshot_lag)
 
     async def _end(self) -> None:
+        running, self.rate = self._running, 0.0
         self._dispatcher.clear()
         await self._keys.end()
+        if running is not None:
+            await asyncio.wait([running], timeout=5.0)
+            if not running.cancelled():
+                running.result()
 
 
 class _Request(msgspec.Struct):
@@ -470,7 +495,8 @@ async def serve(
     Args:
         symbols: the traded symbols; by default 20.
         seed: the same seed gives the same messages in the same order.
-        rate: messages a second, of all channels together; 0: messages come only from ``exchange.publish(n)``.
+        rate: messages a second, of all channels together, see :attr:`DemoExchange.rate`; 0: messages come only from
+            ``exchange.publish(n)``.
         host: the address to listen on.
         port: the port; 0 takes a free one.
         start: the time of the first ``T``, in seconds since the epoch; None: now. With ``start=0`` in virtual time even
@@ -506,13 +532,8 @@ async def serve(
             snapshot_lag=snapshot_lag,
             snapshot_delay=snapshot_delay,
         )
-        running = asyncio.create_task(exchange._run(rate)) if rate else None
+        exchange.rate = rate
         try:
             yield exchange
         finally:
             await exchange._end()
-            if running is not None:
-                running.cancel()
-                await asyncio.wait([running], timeout=5.0)
-                if not running.cancelled():
-                    running.result()

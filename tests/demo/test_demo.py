@@ -115,6 +115,12 @@ class WhatTheDemoDoes:
         assert set(numbers_by_channel(one)) == set(exchange.channels)
         assert len(exchange.channels) == 60
 
+    async def test_root_is_the_feed_too(self, exchange):
+        """All channels are also subscribed at ``ws://HOST:PORT``, without a path."""
+        async with connect(f"ws://{urlsplit(exchange).netloc}") as client, connect(exchange) as other:
+            await exchange.publish(100)
+            assert await receive(client, 100) == await receive(other, 100)
+
     async def test_messages_have_the_fields_of_their_kind(self, exchange):
         """Trades, best prices and changes of books have the documented fields."""
         async with connect(exchange) as client:
@@ -407,6 +413,25 @@ async def test_rate_is_kept_for_days_in_virtual_time(virtual_time):
                     messages += [json.loads(message)]
     assert len(messages) in (1_727, 1_728)
     assert next(m["T"] for m in reversed(messages) if m["e"] == "trade") > 172_000_000
+
+
+async def test_rate_changes_while_the_exchange_runs(virtual_time):
+    """A new rate holds at once: 0 pauses, and a paused exchange continues. A rate that is no rate is refused."""
+    async with demo.serve(rate=0.001) as exchange:
+        exchange.rate = 100
+        await asyncio.sleep(1)
+        assert exchange.published in (99, 100)
+        exchange.rate = 0
+        before = exchange.published
+        await asyncio.sleep(1_000)
+        assert exchange.published == before
+        exchange.rate = 10
+        await asyncio.sleep(10)
+        assert exchange.published - before in (99, 100)
+        for wrong in (-1, float("inf"), float("nan")):
+            with pytest.raises(ValueError, match="rate"):
+                exchange.rate = wrong
+        assert exchange.rate == 10
 
 
 async def test_client_is_not_closed_when_it_keeps_to_the_limit(virtual_time):
