@@ -188,8 +188,9 @@ class Feed:
         if channel.takes_cursor and self.recent is None:
             raise TypeError("subscribe: a parameter for the cursor needs the feed's option resume=")
         is_subscribed = functools.partial(self.sender.has_subscribed, channel.identity)
-        parsed = Filter.parse(filters) if channel.filters_from is None else self._filter_by_name(channel)
-        if channel.ended is not None or channel.filters_from is not None:
+        is_named = channel.filters_from is not None
+        parsed = self.sender.channels.filter_by_name(channel) if is_named else Filter.parse(filters)
+        if channel.ended is not None or is_named:
             self.dispatcher.watch_arrivals(each.inbound for each in self.source.connections)
         availability = self._availability.limited_to(is_subscribed)
         stream = self.stream(parsed, options, availability)
@@ -198,16 +199,13 @@ class Feed:
         if not self.is_closing:
             wanted = self.sender.add_reference(channel, parsed)
             wanted.receivers.add(stream.receiver)
-            stream.when_ended(functools.partial(self._remove_reference, wanted, stream.receiver))
             stream.renew = functools.partial(self.sender.resubscribe, wanted)
+            stream.wait_subscribed = functools.partial(self.sender.wait_subscribed, wanted)
+            stream.when_ended(functools.partial(self._remove_reference, wanted, stream.receiver))
             if wanted.consent is not None:
                 # Messages of the old subscription may still arrive, and messages between the subscriptions are missing.
                 self.sender.when_subscribed_again(wanted.identity, stream.hold_back)
         return stream
-
-    def _filter_by_name(self, channel: Channel) -> Filter:
-        """Return the filter of a stream whose channel is named by the server."""
-        return self.sender.channels.filter_by_name(channel)
 
     def _remove_reference(self, channel: Channel, receiver: StreamReceiver[Any]) -> None:
         channel.receivers.discard(receiver)

@@ -23,7 +23,8 @@ from ..messages import Frame, Frames, Inbound, Many, Reader, Sink
 from ..observables import LoopContext
 from ..options import Options
 from ..reporting import EXITS, Connected, Disconnected, Event, Gap, Reporter, Rotated, State, redact
-from ..streams import ALWAYS_AVAILABLE, Availability
+from ..sending import Channel
+from ..streams import ALWAYS_AVAILABLE, Availability, Stream, StreamOptions
 from .clock import RecordedClock
 from .consumers import Consumers
 from .moments import Moment
@@ -141,9 +142,16 @@ class PlayedFeed(Feed):
         """Raise RxwsError: there is no connection."""
         raise RxwsError(f"{self.reporter.name} is a replay: there is no connection to send on")
 
-    def _filter_by_name(self, channel: Any) -> Any:
-        """Raise RxwsError: no server names the channel."""
-        raise RxwsError(f"{self.reporter.name} is a replay: filters_from needs the answers of a server")
+    def multiplex(self, channel: Channel, filters: object, options: StreamOptions) -> Stream[Any]:
+        """Make a stream of a channel, which nothing subscribes. No server answers."""
+        if channel.filters_from is not None:
+            raise RxwsError(f"{self.reporter.name} is a replay: filters_from needs the answers of a server")
+        stream = super().multiplex(channel, filters, options)
+        stream.renew = self._refuse_to_subscribe
+        return stream
+
+    def _refuse_to_subscribe(self) -> None:
+        raise RxwsError(f"{self.reporter.name} is a replay: there is no connection to subscribe on")
 
     def enter(self, state: State) -> None:
         """Enter ``state``.

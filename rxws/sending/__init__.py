@@ -1,3 +1,5 @@
 """Sends messages to the server, and subscribes channels there."""
 
-__all__: list[str] = []
+from .channels import Channel
+
+__all__ = ["Channel"]

@@ -11,7 +11,6 @@ import math
 from collections.abc import Awaitable, Callable, Collection, Hashable, Iterable, Sequence
 from typing import Any, Final
 
-from ..callables import name_of
 from ..codec import to_payload
 from ..connections.connection import Connection
 from ..connections.send_queue import Priority
@@ -127,6 +126,8 @@ class ChannelSync:
 
     def changed(self, identity: Hashable) -> None:
         """Note that a channel is now wanted, or no longer wanted."""
+        if identity not in self._channels:
+            self._notify(identity)
         self.subscriptions.changed(identity)
         # Launch in a later callback, so that channels that become wanted in one iteration of the loop are combined.
         self._loop.call_soon(self._launch)
@@ -139,7 +140,18 @@ class ChannelSync:
     def stop(self) -> None:
         """Tell the functions that wait for a subscription that the connection has ended."""
         for identity in list(self.subscriptions):
-            self._notify(identity, False)
+            self._notify(identity)
+
+    def when_decided(self, identity: Hashable, function: Callable[[], None]) -> None:
+        """Call ``function`` once it is decided whether a wanted channel is subscribed, or the connection has ended."""
+        self.subscriptions[identity].on_decided.append(function)
+
+    async def wait_decided(self, identity: Hashable) -> None:
+        """Wait until a channel is subscribed or refused or no longer wanted, or the connection has ended."""
+        while not (self.subscriptions.is_decided(identity) or self._connection.reader.done()):
+            decided: asyncio.Future[None] = self._loop.create_future()
+            self.when_decided(identity, functools.partial(_finish, decided))
+            await decided
 
     def _launch(self) -> None:
         while self._connection.is_live and not self._combining and self._in_flight < MAX_COMMANDS:
@@ -294,7 +306,7 @@ class ChannelSync:
             command.messages.pop(each, None)
             if command.subscribes and not self._name(each, answer):
                 self.subscriptions.refuse(each)
-                self._notify(each.identity, False)
+                self._notify(each.identity)
                 continue
             recent = self._channels.recent
             if recent is not None and command.subscribes and self.is_leaving(each.identity):
@@ -304,11 +316,12 @@ class ChannelSync:
             self.subscriptions.done(each, command.subscribes)
             if command.subscribes:
                 self.subscriptions[each.identity].since = self._loop.time()
+                self.subscriptions[each.identity].is_answered = answer is not None or each.consent is None
                 ended = functools.partial(self._ended, each)
                 self._connection.inbound.names.await_end(each.identity, each.ended, ended)
             self._connection.change_channel(each.identity, command.subscribes, answer)
             if command.subscribes:
-                self._notify(each.identity, True)
+                self._notify(each.identity)
 
     def _name(self, channel: Channel, answer: Any) -> bool:
         """Take from the server's answer what the channel needs on this connection. Return whether it succeeded."""
@@ -325,13 +338,13 @@ class ChannelSync:
             return True
         return False
 
-    def _notify(self, identity: Hashable, is_subscribed: bool) -> None:
+    def _notify(self, identity: Hashable) -> None:
         """Call the functions that wait for the subscription of a channel."""
         if identity in self.subscriptions:
-            functions = self.subscriptions[identity].on_subscribed
-            self.subscriptions[identity].on_subscribed = []
+            functions = self.subscriptions[identity].on_decided
+            self.subscriptions[identity].on_decided = []
             for function in functions:
-                function(is_subscribed)
+                function()
 
     def _ended(self, channel: Channel, message: Any) -> None:
         """Report that the server has ended the subscription of a channel, and subscribe it again later."""
@@ -340,7 +353,7 @@ class ChannelSync:
         if delay is None:
             return
         again = None if delay == math.inf else delay
-        subscribed = name_of(channel.subscribe) if callable(channel.subscribe) else quoted_repr(channel.subscribe)
+        subscribed = channel.describe()
         event = self._reporter.emit(SubscriptionEnded, message=subscribed, ending=quoted_repr(message), delay=again)
         self._reporter.log(logging.INFO if again is None else logging.WARNING, event, about=subscribed)
         if again is not None:
@@ -420,7 +433,7 @@ class ChannelSync:
         else:
             del command.messages[channels[0]]
             self.subscriptions.refuse(channels[0])
-            self._notify(channels[0].identity, False)
+            self._notify(channels[0].identity)
 
     def _report(self, command: Command, channels: Collection[Channel], attempt: int, refusal: str | None) -> None:
         reporter = self._reporter
@@ -431,3 +444,8 @@ class ChannelSync:
             SubscriptionFailed, message=message, attempt=attempt, refusal=refusal, combined=len(channels)
         )
         reporter.log(logging.WARNING, event, about=(message, refusal))
+
+
+def _finish(future: asyncio.Future[None]) -> None:
+    if not future.done():
+        future.set_result(None)

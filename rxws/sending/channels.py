@@ -8,12 +8,13 @@ from dataclasses import KW_ONLY, InitVar, dataclass, field
 from typing import Any, Final, Literal, Protocol
 
 from .. import codec
-from ..callables import asks_for, is_plain_function, takes
+from ..callables import asks_for, is_plain_function, name_of, takes
 from ..checks import check_count, check_seconds
 from ..messages.filters import Filter
 from ..messages.index import Index, Registration
 from ..messages.naming import filter_of
 from ..messages.recent import RecentMessages
+from ..reporting.quoting import quoted_repr
 
 __all__ = ["Channel", "ChannelReceiver", "ChannelRegistry", "identity_of"]
 
@@ -23,6 +24,9 @@ class ChannelReceiver(Protocol):
 
     def interrupt(self, since: float) -> None:
         """Announce a ``Gap`` before the next message. ``since`` is its start, in seconds since the epoch."""
+
+    def resubscribed(self, since: float) -> None:
+        """Announce a ``Gap`` now, because the channel was subscribed again. ``since`` is its start, as above."""
 
     def on_end(self, error: Exception | None, /) -> None:
         """End the stream."""
@@ -119,6 +123,10 @@ class Channel:
             self.subscribe = copy.deepcopy(self.subscribe)
         if not callable(self.unsubscribe):
             self.unsubscribe = copy.deepcopy(self.unsubscribe)
+
+    def describe(self) -> str:
+        """Return the message that subscribes the channel, or the name of its function, for texts."""
+        return name_of(self.subscribe) if callable(self.subscribe) else quoted_repr(self.subscribe)
 
 
 def identity_of(message: object, encode: Callable[[Any], str | bytes] = codec.encode) -> Hashable:

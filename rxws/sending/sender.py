@@ -11,13 +11,14 @@ from ..callables import resolve
 from ..codec import to_payload
 from ..connections.connection import Connection
 from ..connections.send_queue import Priority, PrioritySendQueue
-from ..errors import SendFailed, SendTimeout
+from ..errors import RxwsError, SendFailed, SendTimeout
 from ..messages.filters import Filter
 from ..options import Options
 from ..rate_limit import Rate, window_of
 from ..reporting.reporter import Reporter
 from .channel_sync import ChannelSync
 from .channels import Channel, ChannelRegistry
+from .subscriptions import Subscription
 
 __all__ = ["Sender"]
 
@@ -254,15 +255,16 @@ class Sender:
             return
         begin, awaited = hold_back(), list(syncs)
 
-        def subscribed(connection: Connection, is_subscribed: bool) -> None:
+        def decided(connection: Connection, sync: ChannelSync) -> None:
             if connection in awaited:
                 awaited.remove(connection)
+                is_subscribed = not connection.reader.done() and sync.subscriptions.has(identity)
                 if is_subscribed or not awaited:
                     awaited.clear()
                     connection.inbound.when_delivered(begin)
 
         for connection, sync in syncs.items():
-            sync.subscriptions[identity].on_subscribed.append(functools.partial(subscribed, connection))
+            sync.when_decided(identity, functools.partial(decided, connection, sync))
 
     def _channel_ended(self, channel: Channel) -> None:
         """Interrupt or end the streams of a channel whose subscription the server has ended on one connection."""
@@ -298,6 +300,43 @@ class Sender:
         """Unsubscribe a wanted channel and subscribe it again, on each connection."""
         self.channels.renew(channel)
         self._notify_syncs(channel)
+        began = self._reporter.now()
+
+        def decided(connection: Connection, sync: ChannelSync) -> None:
+            if not connection.reader.done() and sync.subscriptions.has(channel.identity):
+                # Messages between the subscriptions are missing. An overlap may deliver those of either connection.
+                for receiver in channel.receivers:
+                    connection.inbound.when_delivered(functools.partial(receiver.resubscribed, began))
+
+        for connection, sync in self._syncs.items():
+            sync.when_decided(channel.identity, functools.partial(decided, connection, sync))
+
+    async def wait_subscribed(self, channel: Channel) -> None:
+        """Wait until each open connection has subscribed a wanted channel. The connection may be lost meanwhile.
+
+        Raises:
+            TimeoutError: it took longer than ``send_timeout`` and two timeouts of the channel, or no answer arrived.
+            RxwsError: the server refused, the channel is no longer wanted, or the feed has ended.
+        """
+        identity, subscribed = channel.identity, channel.describe()
+        seconds = self._options.send_timeout + 2 * channel.timeout
+        try:
+            async with asyncio.timeout(seconds):
+                found: list[Subscription] = []
+                while not found:
+                    await self.wait_connected()
+                    syncs = list(self._syncs.items())
+                    for _, sync in syncs:
+                        await sync.wait_decided(identity)
+                    if identity not in self.channels:
+                        raise RxwsError(f"all streams of {subscribed} were closed before it was subscribed again")
+                    found = [sync.subscriptions[identity] for connection, sync in syncs if connection in self._syncs]
+        except TimeoutError:
+            raise TimeoutError(f"{subscribed} was not subscribed again within {seconds:g} s") from None
+        if not any(each.is_present for each in found):
+            raise RxwsError(f"{subscribed} was not subscribed again: an event reports the refusal")
+        if not any(each.is_present and each.is_answered for each in found):
+            raise TimeoutError(f"the server has not answered the subscription of {subscribed}")
 
     def _notify_syncs(self, channel: Channel) -> None:
         # In an overlap there are two connections, and each must subscribe the channel.

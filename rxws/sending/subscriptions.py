@@ -86,26 +86,28 @@ class Subscription:
         state: its state; only :class:`Subscriptions` changes it.
         is_present: whether the server has the subscription: the command was sent and not refused.
         is_asked: whether the subscription was sent and neither refused nor unsubscribed. Its messages may arrive.
+        is_answered: whether the server has accepted it, or no answer was awaited.
         left_at: when it was last unsubscribed, as long as it is not subscribed again; otherwise -inf.
         group: until they are subscribed, the channels of a group are combined only with each other.
         delays: the seconds to wait after each failure of its command.
         since: when it was subscribed.
         pauses: the seconds until it is subscribed again, for each time that the server ends it soon.
         unsubscribe: the message that unsubscribes it on this connection, if the server's answer has named it.
-        on_subscribed: functions that are called with True or False, once it is decided whether it is subscribed.
+        on_decided: functions that are called once it is decided whether it is subscribed, or no longer wanted.
     """
 
     channel: Channel
     state: SubscriptionState = _State.ABSENT
     is_present: bool = False
     is_asked: bool = False
+    is_answered: bool = False
     left_at: float = -math.inf
     group: object | None = None
     delays: Iterator[float] = field(default_factory=default_delays)
     since: float = -math.inf
     pauses: Iterator[float] = field(default_factory=default_delays)
     unsubscribe: Any = None
-    on_subscribed: list[Callable[[bool], None]] = field(default_factory=list)
+    on_decided: list[Callable[[], None]] = field(default_factory=list)
 
 
 @dataclass(eq=False, slots=True)
@@ -172,6 +174,11 @@ class Subscriptions(dict[Hashable, Subscription]):
     def is_leaving(self, identity: Hashable, now: float) -> bool:
         """Whether a channel was unsubscribed and is not subscribed again. Then its last messages may still arrive."""
         return identity in self and now - self[identity].left_at < LINGER
+
+    def is_decided(self, identity: Hashable) -> bool:
+        """Whether a channel is subscribed or refused, or not wanted."""
+        decided = (_State.ABSENT, _State.SUBSCRIBED, _State.REFUSED)
+        return identity not in self._wanted or (identity in self and self[identity].state in decided)
 
     def is_expiring(self, identity: Hashable) -> bool:
         """Whether a channel is subscribed, and is to be unsubscribed."""

@@ -47,7 +47,7 @@ class ChangeSource(Source["SnapshotSession"]):
     """
 
     is_fresh: Callable[[], bool]
-    resubscribe: Callable[[], Awaitable[object]]
+    resubscribe: Callable[[], object]
     has_snapshot: asyncio.Event = field(default_factory=asyncio.Event, init=False)
 
 
@@ -256,7 +256,7 @@ class FeedSession(SnapshotSession):
                     # The other sessions wait for the same snapshot.
                     source.has_snapshot.clear()
                     if is_live:
-                        await source.resubscribe()
+                        source.resubscribe()
                 await source.has_snapshot.wait()
         except FAILURES as error:
             if is_being_cancelled(error):

@@ -8,6 +8,7 @@ from typing import Any, Final, Generic, Self, TypeVar, overload
 from reactivex import abc
 
 from ..display.snapshot import RECENT, RateMeter, mimebundle
+from ..errors import RxwsError
 from ..messages.fields import Field
 from ..messages.filters import Filter
 from ..messages.router import Router
@@ -49,6 +50,8 @@ class Stream(DerivedObservables[T], BufferIterator[T], Generic[T]):
     # Class attributes, because only streams of ``multiplex`` have others.
     #: Subscribes the channel of a stream of ``multiplex`` again; None for other streams.
     renew: Callable[[], None] | None = None
+    #: Waits until that channel is subscribed.
+    wait_subscribed: Callable[[], Awaitable[None]]
     #: Whether the channel was subscribed before the stream was made, so that the stream misses the snapshot.
     is_late = False
 
@@ -139,11 +142,17 @@ class Stream(DerivedObservables[T], BufferIterator[T], Generic[T]):
     async def resubscribe(self) -> None:
         """Unsubscribe the channel of this stream and subscribe it again, for all streams that want it.
 
-        The server's messages between the two subscriptions are missing. This returns before the server has answered,
-        so cancelling is safe. Without a connection, the next connection subscribes the channel anyway.
+        It returns when the server has accepted the subscription; without ``acknowledged``, when it is sent. In a
+        rotation, and with several lines, that is done on each connection. If the connection is lost meanwhile, the next
+        connection subscribes the channel. The server's messages between the two subscriptions are missing: with
+        ``gaps=True`` the streams get a ``Gap`` whose reason is ``"user"``. Cancelling stops only the wait.
 
         Raises:
             TypeError: this is not a stream of ``multiplex``.
+            TimeoutError: the server has not answered, or the subscription took longer than ``send_timeout`` and two
+                ``timeout`` of ``multiplex``. The channel is still subscribed as soon as possible.
+            RxwsError: the server has refused the subscription, the stream or the feed is closed, or the feed is a
+                replay.
             RuntimeError: outside the loop's thread.
 
         Example::
@@ -151,9 +160,16 @@ class Stream(DerivedObservables[T], BufferIterator[T], Generic[T]):
             book = ws.multiplex("+book", "-book", filters=[{"topic": "book"}])
             await book.resubscribe()
         """
-        if self.renew is None:
-            raise TypeError(f"{self._receiver.describe()} cannot be subscribed again: only a stream of multiplex can")
+        self._subscribe_again()
+        await self.wait_subscribed()
+
+    def _subscribe_again(self) -> None:
         self._context.check()
+        name = self._receiver.describe()
+        if self._receiver.closed:
+            raise RxwsError(f"{name} cannot be subscribed again: it is closed")
+        if self.renew is None:
+            raise TypeError(f"{name} cannot be subscribed again: only a stream of multiplex can")
         self.renew()
 
     def when_ended(self, on_removed: Callable[[], None]) -> None:
@@ -265,7 +281,7 @@ class Stream(DerivedObservables[T], BufferIterator[T], Generic[T]):
             self._availability,
             receiver.describe(),
             lambda: receiver.keeps and not self.is_late,
-            self.resubscribe,
+            self._subscribe_again,
         )
         resynced: Resynced[T, Any] = Resynced(self._context, source, parsed, sequence, snapshot_sequence)
         if isinstance(parsed, Filter):

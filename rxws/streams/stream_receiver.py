@@ -113,15 +113,25 @@ class StreamReceiver(Buffer[T], Receiver):
 
         self.router.divert(self, self.filters, resume)
 
+    def resubscribed(self, since: float) -> None:
+        """Take a Gap, because the channel was subscribed again on request. ``resync`` gets a snapshot anyway."""
+        self._take_gap(self._gap(since, "user"))
+
     def _announce(self, start: float, reason: Literal["user", "subscription"]) -> None:
+        self.on_gap(self._gap(start, reason))
+
+    def _gap(self, start: float, reason: Literal["user", "subscription"]) -> Gap:
         # The feed lost no message, so publish no event and do not count a gap.
         now = self._reporter.now()
-        self.on_gap(Gap(name=self._reporter.name, time=now, start=start, end=now, reason=reason, last_message=None))
+        return Gap(name=self._reporter.name, time=now, start=start, end=now, reason=reason, last_message=None)
 
     def on_gap(self, gap: Gap, /) -> None:
         """Emit a gap, and take it if the stream was made with ``gaps=True``."""
         if self.gaps is not None:
             self.gaps.on_next(gap)
+        self._take_gap(gap)
+
+    def _take_gap(self, gap: Gap) -> None:
         if self._takes_gaps:
             item: Any = gap
             if self.keeps:

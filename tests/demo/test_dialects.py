@@ -326,13 +326,15 @@ async def test_arguments_that_exclude_or_need_others_are_refused(arguments, erro
 
 
 async def test_replay_refuses_channels_that_a_server_names(tmp_path):
-    """A replay has no server whose answers name channels, and says so."""
+    """A replay has no server whose answers name channels, and to subscribe on, and says so."""
     async with demo.serve(symbols=["A"]) as exchange, rpc_feed(exchange) as feed:
         with rxws.record(feed, tmp_path / "a.jsonl"):
             await anext(subscribe(feed, "a@trade", 1))
     async with rxws.replay(tmp_path / "a.jsonl") as played:
         with pytest.raises(rxws.RxwsError, match="is a replay: filters_from needs the answers of a server"):
             subscribe(played, "a@trade", 1)
+        with pytest.raises(rxws.RxwsError, match="is a replay: there is no connection to subscribe on"):
+            await played.multiplex("+", filters=[]).resubscribe()
 
 
 # Subscriptions that the server ends

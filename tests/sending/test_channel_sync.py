@@ -1206,3 +1206,139 @@ async def test_messages_are_held_when_the_old_connection_is_lost_while_subscribi
         assert feed.record.messages == list(range(15))
         assert len(feed.record.of(rxws.Gap)) == 1
         del streams
+
+
+# Subscribing again
+
+
+async def subscribed(feed, **options):
+    """Return a stream of the channel ``a``, after the scripted server has accepted it."""
+    stream = channel(feed, "a", acknowledged=is_answer_to("+a"), rejected=lambda answer: answer == "no +a", **options)
+    await settle()
+    feed.websocket.come("ok +a")
+    await settle()
+    return stream
+
+
+async def test_resubscribe_returns_when_the_server_has_answered():
+    """The answer to the first subscription does not end the wait of ``resubscribe``; the second one does."""
+    async with ScriptedFeed() as feed:
+        await feed.wait_connected()
+        stream = await subscribed(feed)
+        waiting = asyncio.ensure_future(stream.resubscribe())
+        await asyncio.sleep(5)
+        assert (waiting.done(), feed.websocket.sent) == (False, ["+a", "-a", "+a"])
+        feed.websocket.come("ok +a")
+        await settle()
+        assert waiting.done()
+        await waiting
+
+
+async def test_resubscribe_marks_the_missing_messages_when_gaps_are_asked_for():
+    """A ``Gap`` stands where the server's messages between the two subscriptions are missing."""
+    async with ScriptedFeed() as feed:
+        await feed.wait_connected()
+        stream = await subscribed(feed, gaps=True)
+        feed.websocket.come("a")
+        waiting = asyncio.ensure_future(stream.resubscribe())
+        await settle()
+        feed.websocket.come("a", "ok +a", "a")
+        await waiting
+        found = [await anext(stream) for _ in range(4)]
+        assert [getattr(each, "reason", each) for each in found] == ["a", "a", "user", "a"]
+
+
+async def test_resubscribe_raises_when_the_server_refuses_or_does_not_answer():
+    """A refusal is an RxwsError and a missing answer a TimeoutError. The next call tries again."""
+    async with ScriptedFeed() as feed:
+        await feed.wait_connected()
+        stream = await subscribed(feed)
+        feed.websocket.on_send = lambda message: feed.websocket.come(f"no {message}")
+        with pytest.raises(rxws.RxwsError, match=r"'\+a' was not subscribed again: an event reports the refusal"):
+            await stream.resubscribe()
+        feed.websocket.on_send = None
+        began = now()
+        with pytest.raises(TimeoutError, match=r"the server has not answered the subscription of '\+a'"):
+            await stream.resubscribe()
+        assert now() - began == 20
+        answering(feed.websocket)
+        await stream.resubscribe()
+        assert feed.websocket.sent == ["+a", "-a", "+a", "+a", "+a", "-a", "+a"]
+
+
+async def test_resubscribe_waits_for_the_next_connection_when_its_own_is_lost():
+    """A connection that is lost during ``resubscribe`` is followed by one that subscribes the channel."""
+    first, second = ScriptedWebsocket(), answering(ScriptedWebsocket())
+    async with ScriptedFeed(first, second, reconnect_delays=lambda: [3]) as feed:
+        await feed.wait_connected()
+        stream = await subscribed(feed)
+        waiting = asyncio.ensure_future(stream.resubscribe())
+        await settle()
+        first.end()
+        await asyncio.sleep(2)
+        assert not waiting.done()
+        again = asyncio.ensure_future(stream.resubscribe())
+        await asyncio.gather(waiting, again)
+        assert (now() >= 3, second.sent) == (True, ["+a"])
+
+
+async def test_resubscribe_raises_when_there_is_no_connection_in_time():
+    """The wait for a connection and for an answer is limited."""
+    async with ScriptedFeed(ScriptedWebsocket(), reconnect_delays=lambda: [1000], send_timeout=5) as feed:
+        await feed.wait_connected()
+        stream = await subscribed(feed, timeout=2)
+        feed.websocket.end()
+        await settle()
+        with pytest.raises(TimeoutError, match=r"'\+a' was not subscribed again within 9 s"):
+            await stream.resubscribe()
+
+
+async def test_resubscribe_raises_when_its_stream_or_feed_is_closed():
+    """A stream that is closed before or during ``resubscribe``, and the end of the feed, raise an RxwsError at once."""
+    async with ScriptedFeed() as feed:
+        await feed.wait_connected()
+        stream = await subscribed(feed)
+        waiting = asyncio.ensure_future(stream.resubscribe())
+        await settle()
+        await stream.close()
+        with pytest.raises(rxws.RxwsError, match=r"all streams of '\+a' were closed"):
+            await waiting
+        with pytest.raises(rxws.RxwsError, match="cannot be subscribed again: it is closed"):
+            await stream.resubscribe()
+        stream = await subscribed(feed)
+        waiting = asyncio.ensure_future(stream.resubscribe())
+        await settle()
+    with pytest.raises(rxws.FeedClosed):
+        await waiting
+    with pytest.raises(rxws.RxwsError, match="it is closed"):
+        await channel(feed, "a").resubscribe()
+
+
+async def test_resubscribe_leaves_the_channel_subscribed_when_it_is_cancelled():
+    """Cancelling stops the wait only."""
+    async with ScriptedFeed() as feed:
+        await feed.wait_connected()
+        stream = await subscribed(feed)
+        waiting = asyncio.ensure_future(stream.resubscribe())
+        await settle()
+        waiting.cancel()
+        await settle()
+        feed.websocket.come("ok +a", "a")
+        await settle()
+        assert (await anext(stream), feed.websocket.sent) == ("a", ["+a", "-a", "+a"])
+
+
+async def test_resubscribe_waits_for_both_connections_when_they_overlap():
+    """In a rotation each connection subscribes the channel again, and the wait ends with the slower one."""
+    first, second = ScriptedWebsocket(), answering(ScriptedWebsocket())
+    async with ScriptedFeed(first, second, handover_timeout=30) as feed:
+        await feed.wait_connected()
+        stream = await subscribed(feed)
+        rotation = feed.rotate()
+        await asyncio.sleep(1)
+        waiting = asyncio.ensure_future(stream.resubscribe())
+        await asyncio.sleep(1)
+        assert (first.sent, second.sent, waiting.done()) == (["+a", "-a", "+a"],) * 2 + (False,)
+        first.come("ok +a")
+        await waiting
+        await rotation
