@@ -42,8 +42,8 @@ class LossReporter:
         self._report = connection_reporter
         self._now = connection_reporter.reporter.now
         self._backlog: Backlog[Frame, Any, int] = Backlog(lambda *_: None)
-        # When the first message of each channel arrived on the connection that is being subscribed, since the epoch.
-        # For a Gap, the key is its type.
+        # For each channel, when its first message arrived on the connection that is being subscribed, in seconds since
+        # the epoch. A Gap that the hook returned belongs to no channel: its key is the class Gap.
         self._firsts: dict[Hashable, float] = {}
         # Whether messages were dropped since the last delivery, so that a connection cannot begin after them.
         self._has_dropped = False

@@ -51,9 +51,9 @@ class LogLimit:
     """Writes the lines of one feed to the log ``rxws``.
 
     The first line of a subject is written at once, with its traceback. Later lines are suppressed until the next time
-    of ``times``; then the first of them is written with the number of the others. If there was no line for the last of
-    ``times`` (a second, or ten minutes), the next line counts as the first again. A line whose level is disabled in the
-    log does not suppress others.
+    of ``times``; then the first of them is written with the number of the others. After a silence as long as the last
+    of ``times`` (a second, or ten minutes), the next line counts as the first again. A line whose level is disabled in
+    the log does not suppress others.
 
     Args:
         loop: the loop that has the clock and the timer.

@@ -355,7 +355,7 @@ async def test_connection_lost_again_when_no_message_came():
 
 
 async def test_numbers_when_the_server_has_restarted():
-    """A lower number after a Gap starts over after a Gap, and the history is not asked."""
+    """If the first number after a loss is lower, the numbers start over: no history is fetched for that loss."""
     async with Numbered() as feed:
         history = History()
         _, got = await started(feed, history)
