@@ -6,6 +6,7 @@ The public names::
         ReactiveWebSocket               a feed made from a URL
         AsyncWebsocketStreamInterface   a feed made from a subclass with three hooks
         LineStatistics                  a snapshot of one line of a feed that has several
+        Heartbeat                       a message that is sent regularly, and its answer
         Rate                            a rate limit that feeds share
         State                           whether a feed is connecting, connected, rotating, waiting, closed or failed
         Statistics                      a snapshot of a feed's counters
@@ -83,8 +84,9 @@ not depend on sockets, and connections do not depend on streams::
 
 The modules beside the folders are the two public classes of a feed, ``interface`` and ``websocket``; their base,
 ``consuming``, and their ``options``; and modules that every folder may import: ``errors``, ``callables``, ``checks``,
-``codec``, ``delays``, ``rate_limit``. The edges ``operators``, ``books``, ``recording``, ``jupyter``, ``nats``,
-``prometheus``, ``testing``, ``demo`` and ``cli`` import only what the folders export. The core imports no edge.
+``codec``, ``delays``, ``heartbeat``, ``rate_limit``. The edges ``operators``, ``books``, ``recording``, ``jupyter``,
+``nats``, ``prometheus``, ``testing``, ``demo`` and ``cli`` import only what the folders export. The core imports no
+edge.
 
 The way of a message::
 
@@ -121,6 +123,7 @@ from typing import TYPE_CHECKING, Any
 from .connections.coverage import Interval
 from .connections.ledger import Continuity
 from .errors import ConnectFailed, FeedClosed, RxwsError, SendFailed, SendTimeout, StreamOverflow
+from .heartbeat import Heartbeat
 from .interface import AsyncWebsocketStreamInterface
 from .messages.conditions import between, one_of, present, starts_with
 from .messages.filters import Filters
@@ -174,6 +177,7 @@ __all__ = [
     "Filters",
     "Gap",
     "HandlerFailed",
+    "Heartbeat",
     "Interval",
     "Lagging",
     "LatestTable",

@@ -64,7 +64,8 @@ class AsyncWebsocketStreamInterface(Consuming[T], metaclass=ABCMeta):
         encode: a function that turns a sent message, other than ``str`` and bytes, into a frame: ``str`` for a text
             frame, bytes for a binary frame. By default it writes JSON.
         heartbeat: ``(message, seconds)``: sends the message on every connection at this interval. In place of the
-            message you may give an (async) function that returns it. None, the default, sends no heartbeat.
+            message you may give an (async) function that returns it. A :class:`~rxws.Heartbeat` also awaits the
+            server's answers, and can follow an interval that the server names. None, the default, sends no heartbeat.
         send_limit: ``(messages, seconds)``: sends at most this many messages within any period of this many seconds on
             one connection. Everything that rxws sends counts. Pongs and heartbeats go first, subscriptions last.
             None, the default, sets no limit. An :class:`~rxws.Rate` is shared by all connections and feeds that get it.

@@ -12,6 +12,7 @@ from .callables import is_plain_function
 from .checks import check_count, check_seconds
 from .codec import encode
 from .delays import default_delays
+from .heartbeat import Heartbeat
 from .rate_limit import Rate
 
 __all__ = ["FeedOptions", "Options"]
@@ -31,7 +32,7 @@ class FeedOptions(TypedDict, total=False):
     reconnect_delays: Callable[[], Iterable[float]]
     should_retry: Callable[[BaseException], bool | None] | None
     encode: Callable[[Any], str | bytes]
-    heartbeat: tuple[Any, float] | None
+    heartbeat: Heartbeat | tuple[Any, float] | None
     send_limit: tuple[int, float] | Rate | None
     connect_limit: tuple[int, float] | Rate | None
     resume: Literal[True] | Sequence[Mapping[Any, Any]] | Callable[[Any], bool] | None
@@ -61,7 +62,7 @@ class Options:
     reconnect_delays: Callable[[], Iterable[float]] = default_delays
     should_retry: Callable[[BaseException], bool | None] | None = None
     encode: Callable[[Any], str | bytes] = encode
-    heartbeat: tuple[Any, float] | None = None
+    heartbeat: Heartbeat | tuple[Any, float] | None = None
     send_limit: tuple[int, float] | Rate | None = None
     connect_limit: tuple[int, float] | Rate | None = None
     resume: Literal[True] | Sequence[Mapping[Any, Any]] | Callable[[Any], bool] | None = None
@@ -96,7 +97,7 @@ class Options:
             ("reconnect_delays", gives_delays, "a plain function that returns seconds to wait"),
             ("should_retry", retry is None or is_plain_function(retry), "a plain function of an exception, or None"),
             ("encode", is_plain_function(self.encode), "a plain function of a message"),
-            ("heartbeat", _is_pair_or_none(self.heartbeat), "a pair (message, seconds), or None"),
+            ("heartbeat", _is_heartbeat(self.heartbeat), "a pair (message, seconds), an rxws.Heartbeat, or None"),
             ("send_limit", _is_limit(self.send_limit), "a pair (messages, seconds), an rxws.Rate, or None"),
             ("connect_limit", _is_limit(self.connect_limit), "a pair (handshakes, seconds), an rxws.Rate, or None"),
         ):
@@ -105,7 +106,7 @@ class Options:
         times = ["open_timeout", "send_timeout", "close_timeout", "handover_timeout", "handover_settle", "reach"]
         for option in times + ["idle_timeout"] * (self.idle_timeout is not None):
             check_seconds(option, getattr(self, option), zero=option.startswith("handover"))
-        if self.heartbeat is not None:
+        if isinstance(self.heartbeat, tuple):
             check_seconds("the seconds of heartbeat", self.heartbeat[1], zero=False)
         for option, unit, limit in (
             ("send_limit", "messages", self.send_limit),
@@ -124,6 +125,10 @@ class Options:
 
 def _is_limit(value: object) -> bool:
     return isinstance(value, Rate) or _is_pair_or_none(value)
+
+
+def _is_heartbeat(value: object) -> bool:
+    return isinstance(value, Heartbeat) or _is_pair_or_none(value)
 
 
 def _is_pair_or_none(value: object) -> bool:

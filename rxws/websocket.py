@@ -65,7 +65,8 @@ class ReactiveWebSocket(AsyncWebsocketStreamInterface[T]):
             address is tried too. (Not on uvloop, which does not support it, and not if the host is an IP address.) It
             also gets ``logger``, a child of ``websockets.client`` whose lines contain no secrets.
         decode: a function or a coroutine function that turns a frame into a message; by default
-            ``msgspec.json.decode``. ``msgspec.json.Decoder(Trade).decode`` gives typed messages.
+            ``msgspec.json.decode``. ``msgspec.json.Decoder(Trade).decode`` gives typed messages. For a frame of several
+            messages, or none, it may return :class:`~rxws.Many`: ``Many(items)``, ``Many()``.
         decoder_factory: a plain function without parameters that returns the ``decode`` of a new connection, for frames
             whose meaning depends on earlier frames of the same connection, see :meth:`_create_parser`. It excludes
             ``decode``. None, the default, uses ``decode`` on every connection.

@@ -139,7 +139,7 @@ def test_any_positive_time_is_allowed(seconds):
         ("encode", asyncio.sleep, "encode must be a plain function"),
         ("reconnect_delays", asyncio.sleep, "reconnect_delays must be a plain function"),
         ("reconnect_delays", asynchronous_delays, "reconnect_delays must be a plain function"),
-        ("heartbeat", "ping", r"heartbeat must be a pair \(message, seconds\), or None, not 'ping'"),
+        ("heartbeat", "ping", r"heartbeat must be a pair \(message, seconds\), an rxws.Heartbeat, or None, not"),
         ("heartbeat", ("ping",), "heartbeat must be a pair"),
         ("heartbeat", ["ping", 1], "heartbeat must be a pair"),
         ("heartbeat", ("ping", "1"), "the seconds of heartbeat must be a positive number of seconds, not '1'"),

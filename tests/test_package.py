@@ -33,7 +33,7 @@ FOLDERS = {
 """The folders of the core, lowest first, with the folders that each may import. Messages and streams do not depend on
 sockets, and connections do not depend on streams."""
 
-FOUNDATION = ("errors", "callables", "checks", "codec", "delays", "options", "rate_limit")
+FOUNDATION = ("errors", "callables", "checks", "codec", "delays", "heartbeat", "options", "rate_limit")
 """The modules beside the folders that every folder may import."""
 
 FORMS = ("consuming", "interface", "websocket")
@@ -46,6 +46,7 @@ PURE = (
         "checks",
         "codec",
         "delays",
+        "heartbeat",
         "options",
         "rate_limit",
         "reporting.redaction",

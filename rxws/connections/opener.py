@@ -8,6 +8,8 @@ import logging
 from collections.abc import Callable, Collection, Hashable, Iterable
 from typing import Any, Final, Protocol
 
+from ..heartbeat import heartbeat_of
+from ..messages.answers import parse_answer, without_answers
 from ..messages.dispatcher import FrameDispatcher
 from ..messages.frames import Frame, Websocket, frames_of
 from ..messages.reader import Reader
@@ -129,6 +131,8 @@ class Opener:
         self.sender: Final = sender
         # Each connection, and whether it is subscribed.
         self._open: dict[Connection, bool] = {}
+        heartbeat = heartbeat_of(options.heartbeat)
+        self._answer = None if heartbeat is None else parse_answer(heartbeat.answer)
         self.connections: Final = self._open.keys()
         self._opening: asyncio.Task[Websocket] | None = None
         self._last_received_at: float | None = None
@@ -172,6 +176,8 @@ class Opener:
         counters = self._reporter.counters
         counters.opened += 1
         connection = Connection(websocket, counters.opened, self._loop, self._reporter, self.sender.answer)
+        if self._answer is not None:
+            parse = without_answers(parse, self._answer, connection.inbound)
         frames = functools.partial(frames_of, websocket, self._reporter)
         connection.start(Reader(connection.inbound, frames, self.dispatcher, parse).read)
         connection.run(connection.limit_close(self.options.close_timeout), "rxws close limit")

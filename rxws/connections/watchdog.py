@@ -9,7 +9,7 @@ from typing import Final
 from ..messages.inbound import Inbound
 from .patience import GRACE, LATE
 
-__all__ = ["QUIET_AFTER", "watch"]
+__all__ = ["QUIET_AFTER", "let_arrive", "watch"]
 
 #: Seconds without a message after which silence is first reported. This time then doubles with each report.
 QUIET_AFTER: Final = 60.0
@@ -22,12 +22,22 @@ EARLY: Final = 0.001
 TURNS: Final = 8
 
 
-async def watch(inbound: Inbound, limit: float | None, silent: Callable[[float], None]) -> None:
-    """Call a function whenever no message has arrived for some time. Never return.
+async def let_arrive(due: float, limit: float) -> None:
+    """Let the reader take what has arrived, before the caller concludes from the time ``due`` that nothing has.
 
     Time during which the event loop was blocked, or the process was stopped, does not count as silence, because
-    messages may wait in the socket. So after a late wake-up this waits 1 s, or ``limit`` if that is less, before it
-    checks. It reports silence only after the reader had the opportunity to take messages.
+    messages may wait in the socket. So after a late wake-up this waits 1 s, or ``limit`` if that is less.
+    """
+    if asyncio.get_running_loop().time() - due > LATE:
+        # Do not repeat this if the second wake-up is late, too. Otherwise a loop that is always late would hide every
+        # silence.
+        await asyncio.sleep(min(limit, GRACE))
+    for _ in range(TURNS):
+        await asyncio.sleep(0)
+
+
+async def watch(inbound: Inbound, limit: float | None, silent: Callable[[float], None]) -> None:
+    """Call a function whenever no message has arrived for some time, see :func:`let_arrive`. Never return.
 
     Args:
         inbound: the receiving side of the connection.
@@ -41,12 +51,7 @@ async def watch(inbound: Inbound, limit: float | None, silent: Callable[[float],
     due = heard + limit
     while True:
         await asyncio.sleep(due - clock())
-        if clock() - due > LATE:
-            # Do not repeat this if the second wake-up is late, too. Otherwise a loop that is always late would hide
-            # every silence.
-            await asyncio.sleep(min(first, GRACE))
-        for _ in range(TURNS):
-            await asyncio.sleep(0)
+        await let_arrive(due, first)
         # Look at the time of the last message once per limit, because setting a timer for each message would be slow.
         last = inbound.last_received_at or heard
         if last != heard:

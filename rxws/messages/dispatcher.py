@@ -17,6 +17,7 @@ from ..observables.hot import HotObservable
 from ..observables.loop_context import LoopContext
 from ..reporting.cancellation import FAILURES
 from ..reporting.events import Gap, MessageRejected
+from .answers import ANSWER
 from .frames import Frame
 from .hooks import Many, ParseHooks
 from .inbound import Inbound, Sink
@@ -59,6 +60,10 @@ class FrameDispatcher:
         Returns:
             Whether the frame contains more than replies.
         """
+        if message is ANSWER:
+            if self.frames.subscriptions:
+                self.show_copy(frame, inbound.number)
+            return False
         items = message if type(message) is Many else (message,)
         is_heard = bool(items)
         if inbound.names.ends:
@@ -158,7 +163,7 @@ class FrameDispatcher:
         self.router.report_gap(start, end, "source")
 
     def show_copy(self, frame: Frame, number: int) -> None:
-        """Emit a frame of which no message is delivered, because another connection has brought it before."""
+        """Emit a frame of which no message is delivered: it is a copy, or the answer to a heartbeat."""
         self.kept = ()
         try:
             self.frames.on_next((frame, time.time_ns(), number))

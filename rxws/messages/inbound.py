@@ -43,6 +43,7 @@ class Inbound:
         pending_replies: the awaited replies. Each key is a future, which is done when its reply is no longer awaited.
             Each value is a pair: the function that recognizes and takes the reply, and whether other receivers get the
             reply too. The dict is never replaced, and it is empty while no reply is awaited.
+        heartbeat_answers: the number of answers to heartbeats that have arrived.
         names: the names that the server has given to channels on this connection.
         resolved: the messages of the frame that is being dispatched that were awaited replies.
 
@@ -62,6 +63,7 @@ class Inbound:
         self.first_received_at: float | None = None
         self.last_received_at: float | None = None
         self.last_received_time: float | None = None
+        self.heartbeat_answers = 0
         self.pending_replies: Final[dict[asyncio.Future[Any], tuple[Callable[[Any], bool], bool]]] = {}
         self.names: Final = ChannelNames(reporter)
         self.resolved: Final[list[Any]] = []

@@ -8,10 +8,14 @@ from collections.abc import Callable, Hashable, Iterable
 from typing import Any, Final
 
 from ..callables import resolve
+from ..checks import check_seconds
 from ..codec import to_payload
 from ..connections.connection import Connection
+from ..connections.failures import Failure
 from ..connections.send_queue import Priority, PrioritySendQueue
+from ..connections.watchdog import let_arrive
 from ..errors import RxwsError, SendFailed, SendTimeout
+from ..heartbeat import Heartbeat, heartbeat_of
 from ..messages.filters import Filter
 from ..options import Options
 from ..rate_limit import Rate, window_of
@@ -21,6 +25,9 @@ from .channels import Channel, ChannelRegistry
 from .subscriptions import Subscription
 
 __all__ = ["Sender"]
+
+#: Seconds until the first heartbeat if the function that returns its interval fails.
+FIRST_INTERVAL: Final = 10.0
 
 #: Seconds between two checks whether a closing connection has ended.
 POLL_INTERVAL: Final = 0.05
@@ -171,15 +178,35 @@ class Sender:
         """Send the answer to a frame on the connection that received it, before all other messages."""
         connection.send_soon(to_payload(answer, self._options.encode), self._options.send_timeout, Priority.HIGH)
 
-    async def _send_heartbeats(self, connection: Connection, message: Any, seconds: float) -> None:
+    async def _send_heartbeats(self, connection: Connection, heartbeat: Heartbeat) -> None:
+        inbound, seconds, answers = connection.inbound, FIRST_INTERVAL, -1
         while True:
+            seconds = self._interval(heartbeat, seconds)
+            due = self._loop.time() + seconds
             await asyncio.sleep(seconds)
-            payload = None
+            if inbound.heartbeat_answers == answers:
+                await let_arrive(due, seconds)
+            if inbound.heartbeat_answers == answers:
+                connection.fail(Failure("idle", f"the heartbeat was not answered for {seconds:g} s"))
+                return
+            payload, answers = None, -1
             with self._reporter.guard("the heartbeat's message", awaits=True):
-                payload = await self._payload_of(message)
+                payload = await self._payload_of(heartbeat.message)
             if payload is not None:
                 await connection.acquire_slot(Priority.HIGH)
+                if heartbeat.answer is not None:
+                    answers = inbound.heartbeat_answers
                 await connection.send(payload, self._options.send_timeout, None)
+
+    def _interval(self, heartbeat: Heartbeat, previous: float) -> float:
+        """Return the seconds until the next heartbeat. If the user's function fails, they do not change."""
+        if not callable(heartbeat.interval):
+            return heartbeat.interval
+        with self._reporter.guard("the heartbeat's interval"):
+            seconds = heartbeat.interval()
+            check_seconds("the result of the interval of Heartbeat", seconds, zero=False)
+            return seconds
+        return previous
 
     async def _payload_of(self, message: Any) -> str | bytes:
         async with asyncio.timeout(self._options.send_timeout):
@@ -192,9 +219,9 @@ class Sender:
         """Send the ``on_open`` messages, subscribe the wanted channels, and start the heartbeats of ``connection``."""
         if self._options.send_limit is not None:
             connection.send_queue = PrioritySendQueue(self._loop, window_of(self._options.send_limit, self._loop))
-        if self._options.heartbeat is not None:
-            message, seconds = self._options.heartbeat
-            connection.run(self._send_heartbeats(connection, message, seconds), "rxws heartbeat")
+        heartbeat = heartbeat_of(self._options.heartbeat)
+        if heartbeat is not None:
+            connection.run(self._send_heartbeats(connection, heartbeat), "rxws heartbeat")
         for message in self.on_open:
             payload = await self._payload_of(message)
             await connection.acquire_slot(Priority.NORMAL)
