@@ -9,12 +9,17 @@
     running       runs a command and turns signals, closed pipes and errors into exit codes
     loss_counter  counts lost and repeated messages by their numbers
     connecting    options that several commands share, and the feed that they describe
-    demo_screen   shows the progress of ``rxws demo``
+    lanes         draws lives over time, a row for each connection or process
     demo_feed     the feed of both demos
-    demo_lanes    shows the processes of ``rxws demo --nats``
-    demo_guard    kills the processes of that demo when the demo itself was killed
-    demo_worker   a worker of that demo, in its own process
-    demo_nats     runs that demo
+    demo_ending   the table and the verdict that end both demos
+    demo_run      runs ``rxws demo``
+    demo_result   what it has measured, as a table and in words
+    demo_screen   shows its story
+    demo_serve    serves its feed
+    demo_nats     runs ``rxws demo --nats``
+    demo_lanes    shows its processes
+    demo_guard    kills its processes when the demo itself was killed
+    demo_worker   a worker of it, in its own process
     demo, tail, record, replay, relay, audit, serve
                   the commands
 

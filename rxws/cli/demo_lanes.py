@@ -3,51 +3,20 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable
-from typing import TYPE_CHECKING, Final, Literal, Protocol, TypeAlias
+from typing import TYPE_CHECKING, Final, Protocol
 
+from .demo_ending import Ending, print_ending, write_ending
+from .lanes import Lane, State, draw, is_unicode
 from .output import Output
-from .terminal import Animation, terminal
+from .terminal import Animation, columns, terminal, wrap
 
 if TYPE_CHECKING:
     from rich.console import Console, RenderableType
 
-__all__ = ["Lane", "Lanes", "State", "make_lanes"]
+__all__ = ["Lanes", "make_lanes"]
 
-State: TypeAlias = Literal["starting", "running", "killed"]
-
-WIDTH: Final = 40
-"""Characters of a lane."""
-
-_MARKS: Final[dict[State, tuple[str, str]]] = {
-    "starting": ("╌", "yellow"),
-    "running": ("━", "green"),
-    "killed": ("✘", "red"),
-}
-
-
-class Lane:
-    """The life of one process.
-
-    Attributes:
-        name: its name.
-        changes: when it got which state, on the monotonic clock.
-        said: what it says now.
-    """
-
-    def __init__(self, name: str) -> None:
-        self.name = name
-        self.changes: list[tuple[float, State]] = []
-        self.said = ""
-
-    def at(self, moment: float) -> State | None:
-        """Return its state at a time; None before its start."""
-        return next((state for when, state in reversed(self.changes) if when <= moment), None)
-
-    @property
-    def state(self) -> State | None:
-        """Its state now."""
-        return self.changes[-1][1] if self.changes else None
+STARTING: Final = 3.0
+"""Seconds that the processes usually need to start."""
 
 
 class Lanes(Protocol):
@@ -56,14 +25,20 @@ class Lanes(Protocol):
     def change(self, lane: Lane, state: State) -> None:
         """Note that a process has another state."""
 
-    def close(self, summary: Iterable[tuple[str, str]]) -> None:
-        """Stop, and show the summary as pairs of name and text."""
+    def close(self, ending: Ending) -> None:
+        """Stop, and show what was measured."""
 
 
-def make_lanes(output: Output, lanes: list[Lane]) -> Lanes:
-    """Return lanes that are drawn if rich is installed and the output is a terminal, otherwise plain lines."""
+def make_lanes(output: Output, lanes: list[Lane], seconds: float) -> Lanes:
+    """Return lanes that are drawn if rich is installed and the output is a terminal, otherwise plain lines.
+
+    Args:
+        output: where the lanes are shown.
+        lanes: the lanes.
+        seconds: planned duration.
+    """
     console = terminal(output)
-    return _Lines(output) if console is None else _Drawn(output, console, lanes)
+    return _Lines(output) if console is None else _Drawn(console, lanes, seconds)
 
 
 class _Lines:
@@ -72,44 +47,35 @@ class _Lines:
 
     def change(self, lane: Lane, state: State) -> None:
         if lane.state != state:
-            lane.changes.append((time.monotonic(), state))
-            self._output.write(f"{time.strftime('%H:%M:%S')} {lane.name}: {state}{lane.said and '; ' + lane.said}\n")
+            lane.change(state)
+            line = f"{time.strftime('%H:%M:%S')} {lane.name}: {state}{lane.note and '; ' + lane.note}"
+            self._output.write("".join(f"{each}\n" for each in wrap(line, columns(), len("00:00:00 "))))
 
-    def close(self, summary: Iterable[tuple[str, str]]) -> None:
-        _write(self._output, summary)
+    def close(self, ending: Ending) -> None:
+        write_ending(self._output, ending)
 
 
 class _Drawn:
-    def __init__(self, output: Output, console: Console, lanes: list[Lane]) -> None:
-        self._output = output
+    def __init__(self, console: Console, lanes: list[Lane], seconds: float) -> None:
+        self._console = console
         self._lanes = lanes
         self._began = time.monotonic()
+        self._planned = self._began + STARTING + seconds
         self._animation = Animation(console, self._render, transient=False)
 
     def change(self, lane: Lane, state: State) -> None:
         if lane.state != state:
-            lane.changes.append((time.monotonic(), state))
+            lane.change(state)
 
-    def close(self, summary: Iterable[tuple[str, str]]) -> None:
-        self._animation.close()
-        _write(self._output, summary)
+    def close(self, ending: Ending) -> None:
+        print_ending(self._console, self._animation, ending)
 
     def _render(self) -> RenderableType:
-        from rich.table import Table
+        from rich.console import Group
         from rich.text import Text
 
-        now = time.monotonic()
-        table = Table(title=f"{now - self._began:.1f} s", title_justify="left", box=None, padding=(0, 1))
-        for heading in ("process", "its life", ""):
-            table.add_column(heading, no_wrap=True)
-        for lane in self._lanes:
-            life = Text()
-            for cell in range(WIDTH):
-                state = lane.at(self._began + (cell + 1) / WIDTH * (now - self._began))
-                life.append(*((" ", "") if state is None else _MARKS[state]))
-            table.add_row(lane.name, life, lane.said)
-        return table
-
-
-def _write(output: Output, summary: Iterable[tuple[str, str]]) -> None:
-    output.write("\n" + "".join(f"{name:<14}{measured}\n" for name, measured in summary))
+        now, width = time.monotonic(), self._console.width
+        unicode = is_unicode(self._console.encoding)
+        end = max(now, self._planned)
+        _, _, lanes = draw(self._lanes, start=self._began, end=end, now=now, width=width, unicode=unicode)
+        return Group(Text(f"{now - self._began:.1f} s", "dim"), *lanes)

@@ -20,10 +20,12 @@ import nats
 from .. import RxwsError
 from ..demo import DemoExchange, serve
 from ..nats.control import CONTROL, read_control
+from .demo_ending import Ending, Verdict
 from .demo_feed import LAG, RATE
 from .demo_guard import Guard
-from .demo_lanes import Lane, Lanes, State, make_lanes
+from .demo_lanes import Lanes, make_lanes
 from .demo_worker import Counts
+from .lanes import Lane, State
 from .output import Output
 from .running import DONE, FAILED
 
@@ -100,7 +102,7 @@ class _Process:
 class _Demo:
     """The processes, what is done to them, and what the workers have counted."""
 
-    def __init__(self, exchange: DemoExchange, output: Output, folder: Path, guard: Guard) -> None:
+    def __init__(self, exchange: DemoExchange, output: Output, folder: Path, guard: Guard, planned: float) -> None:
         self._exchange = exchange
         port = _free_port()
         self._server = f"nats://127.0.0.1:{port}"
@@ -121,7 +123,7 @@ class _Demo:
             name: _Process(name, command, folder / f"{name}.log", lambda: self._lanes, guard)
             for name, command in commands.items()
         }
-        self._lanes = make_lanes(output, [process.lane for process in self._processes.values()])
+        self._lanes = make_lanes(output, [process.lane for process in self._processes.values()], planned)
         self._heard: dict[str, float] = {}
         self._counts: dict[str, Counts] = {}
         self._killed: list[str] = []
@@ -151,7 +153,7 @@ class _Demo:
             self._seconds = time.monotonic() - self._began
             for process in reversed(self._processes.values()):
                 process.kill()
-            self._lanes.close(self.summary())
+            self._lanes.close(Ending(self.summary(), self._verdict()))
 
     async def _replace(self, victim: _Process) -> None:
         victim.kill()
@@ -235,7 +237,7 @@ class _Demo:
             if name.startswith("worker"):
                 with contextlib.suppress(msgspec.MsgspecError):
                     counts = self._counts[name] = msgspec.json.decode(process.last_line, type=Counts)
-                    process.lane.said = _said(counts)
+                    process.lane.note = _said(counts)
                     if counts.received:
                         process.show("running")
             elif name in self._heard and time.monotonic() - self._heard[name] < FRESH:
@@ -267,6 +269,25 @@ class _Demo:
             ("out of order", f"{total.disordered:,}"),
             ("gaps", f"{total.gaps:,} with {total.missed:,} messages"),
         ]
+
+    def _verdict(self) -> Verdict:
+        total = self._total
+        if self.is_flawless:
+            return Verdict(
+                "Nothing was lost, doubled or out of order: a relay and the broker died, and no gap came.", True
+            )
+        faults = {
+            "lost": total.lost + (self._outstanding or 0),
+            "doubled": total.doubled,
+            "out of order": total.disordered,
+            "missing in gaps": total.missed,
+        }
+        found = [f"{number:,} {name}" for name, number in faults.items() if number]
+        if found:
+            return Verdict(f"Not as promised: {', '.join(found)}.", False)
+        if self._outstanding is None:
+            return Verdict("Stopped early. Nothing was lost until then.", None)
+        return Verdict(f"Nothing was lost, but there were {total.gaps:,} gaps.", False)
 
 
 def _said(counts: Counts) -> str:
@@ -306,6 +327,6 @@ async def demo_nats(seconds: float, output: Output) -> int:
         Guard(Path(folder)) as guard,
     ):
         async with serve(rate=RATE, lag=LAG) as exchange:
-            demo = _Demo(exchange, output, Path(folder), guard)
+            demo = _Demo(exchange, output, Path(folder), guard, seconds)
             await demo.run(seconds)
     return DONE if demo.is_flawless else FAILED

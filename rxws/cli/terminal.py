@@ -5,7 +5,9 @@ from __future__ import annotations
 import asyncio
 import io
 import os
+import shutil
 import sys
+import textwrap
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Final
 
@@ -15,7 +17,7 @@ from .output import Output
 if TYPE_CHECKING:
     from rich.console import Console, RenderableType
 
-__all__ = ["Animation", "style_of", "terminal"]
+__all__ = ["Animation", "columns", "style_of", "terminal", "wrap"]
 
 REFRESH: Final = 0.25
 """Seconds between two updates of the screen. An update at each event would take longer than a reconnection."""
@@ -39,6 +41,25 @@ def terminal(output: Output) -> Console | None:
 
 def _is_terminal() -> bool:
     return all(stream is not None and stream.isatty() for stream in (sys.stdout, sys.stderr))
+
+
+def columns() -> int | None:
+    """Return the width of the terminal; None if standard output is no terminal."""
+    return shutil.get_terminal_size().columns if _is_terminal() else None
+
+
+def wrap(line: str, width: int | None, indent: int = 0) -> list[str]:
+    """Break a line between words.
+
+    Args:
+        line: the line.
+        width: the most columns of a line; None breaks nothing.
+        indent: columns by which the second and further lines are indented, where the terminal is wide enough.
+    """
+    if width is None or len(line) <= width:
+        return [line]
+    indent = indent if width >= 3 * indent else 2
+    return textwrap.wrap(line, max(8, width), subsequent_indent=" " * indent, drop_whitespace=True)
 
 
 class _TerminalFile(io.StringIO):
@@ -87,9 +108,17 @@ class Animation:
             await asyncio.sleep(REFRESH)
             self._live.refresh()
 
-    def close(self) -> None:
-        """Draw the last picture, or remove it if it is transient, and stop."""
+    def close(self, above: RenderableType | None = None) -> None:
+        """Draw the last picture, or remove it if it is transient, and stop.
+
+        Args:
+            above: what is printed above the last picture; None prints nothing.
+        """
         self._ticking.cancel()
+        if above is not None:
+            # Otherwise rich would draw the former picture, which may be larger, and scroll too far.
+            self._live.refresh()
+            self._live.console.print(above, soft_wrap=True)
         self._live.stop()
 
 

@@ -20,6 +20,6 @@ From the command line, ``python -m rxws.demo --port 8765``.
 from __future__ import annotations
 
 from .exchange import DemoExchange, serve
-from .market import SYMBOLS, Market, channel_of
+from .market import KINDS, SYMBOLS, Market, channel_of
 
-__all__ = ["SYMBOLS", "DemoExchange", "Market", "channel_of", "serve"]
+__all__ = ["KINDS", "SYMBOLS", "DemoExchange", "Market", "channel_of", "serve"]

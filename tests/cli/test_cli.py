@@ -71,6 +71,9 @@ def test_version_is_printed_when_requested(capsys):
         (["demo", "--seconds", "soon"], "expected a number of seconds greater than 0, got 'soon'"),
         (["demo", "--streams", "0"], "expected a whole number from 1 up, got '0'"),
         (["demo", "--nats", "--streams", "9"], "--streams does not go with --nats"),
+        (["demo", "--serve", "--nats"], "--nats does not go with --serve"),
+        (["demo", "--serve", "--seconds", "9"], "--seconds does not go with --serve"),
+        (["demo", "--port", "9"], "--port is for --serve only"),
         (["tail"], "URL"),
         (["tail", "ws://x", "--colour"], "--colour"),
         (["tail", "ws://x", "--\x1b[31m"], r"--\x1b[31m"),
@@ -334,6 +337,29 @@ def test_loss_counter_returns_outstanding_messages_when_some_have_not_arrived():
     loss_counter.take("a", 3)
     loss_counter.take("b", 9)
     assert loss_counter.outstanding({"a": 5, "b": 8, "c": 4}) == 2
+
+
+def test_loss_counter_misses_the_first_message_when_it_knows_its_number():
+    """With ``first`` a channel that begins later has a hole, and a channel that is silent is outstanding."""
+    loss_counter = LossCounter(first=1)
+    loss_counter.take("a", 3)
+    assert (loss_counter.lost, loss_counter.outstanding({"a": 3, "b": 2})) == (2, 2)
+    loss_counter.settle({"a": 3, "b": 2})
+    assert (loss_counter.lost, loss_counter.missed) == (4, 0)
+
+
+def test_loss_counter_misses_what_was_sent_in_an_interruption_when_nothing_follows():
+    """On channels that stay silent, what was sent before the interruption's end is missed, and the rest is lost."""
+    loss_counter = LossCounter(first=1)
+    for channel in "abc":
+        loss_counter.take(channel, 1)
+    loss_counter.interrupt({"a": 3, "b": 2, "d": 1})
+    loss_counter.take("b", 3)
+    numbers = {"a": 4, "b": 3, "c": 2, "d": 1}
+    assert loss_counter.outstanding(numbers) == 2
+    loss_counter.settle(numbers)
+    # Missed: 2 and 3 of a, 2 of b, 1 of d. Lost: 4 of a, 2 of c.
+    assert (loss_counter.missed, loss_counter.lost) == (4, 2)
 
 
 # Exit codes, signals and closed pipes

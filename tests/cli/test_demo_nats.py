@@ -15,12 +15,14 @@ import pytest
 
 from rxws import cli
 from rxws.cli import demo_nats
-from rxws.cli.demo_lanes import Lane, make_lanes
+from rxws.cli.demo_ending import Ending, Verdict
+from rxws.cli.demo_lanes import make_lanes
 from rxws.cli.demo_worker import Counts
+from rxws.cli.lanes import Lane
 from rxws.cli.output import Output
 from tests.support.terminal import COLOUR, terminal
 
-from .test_demo import summary
+from .test_demo import summary, verdict
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -34,7 +36,7 @@ def test_no_message_is_lost_when_a_relay_and_the_broker_are_killed(capsys: pytes
     for victim in ("relay a", "broker"):
         states = [line.partition(": ")[2] for line in lines if line.startswith(victim)]
         assert states == ["starting", "running", "killed", "starting", "running"]
-    measured = dict(line.split("  ", 1) for line in out.rpartition("\n\n")[2].splitlines())
+    measured = dict(line.split("  ", 1) for line in out.split("\n\n")[-2].splitlines())
     measured = {name: text.strip() for name, text in measured.items()}
     assert int(measured.pop("received").split()[0].replace(",", "")) > 2000
     assert measured == {
@@ -44,6 +46,7 @@ def test_no_message_is_lost_when_a_relay_and_the_broker_are_killed(capsys: pytes
         "out of order": "0",
         "gaps": "0 with 0 messages",
     }
+    assert verdict(out) == "Nothing was lost, doubled or out of order: a relay and the broker died, and no gap came."
 
 
 @pytest.mark.parametrize(
@@ -112,32 +115,45 @@ def test_process_that_ends_is_named(monkeypatch: pytest.MonkeyPatch, capsys: pyt
     assert re.search(error, capsys.readouterr().err)
 
 
-def test_lane_has_a_state_at_each_time() -> None:
-    """The state of a process is that of its last change, and None before its start."""
-    lane = Lane("relay a")
-    assert lane.state is None
-    lane.changes += [(1.0, "starting"), (2.0, "running"), (5.0, "killed")]
-    assert [lane.at(moment) for moment in (0.5, 1.0, 3.0, 9.0)] == [None, "starting", "running", "killed"]
-    assert lane.state == "killed"
-
-
 async def test_lanes_are_drawn_on_a_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
-    """On a terminal each process has a lane in colour, with its kill in it, and the summary is below."""
+    """On a terminal each process has a lane in colour, with its kill in it; the table is above, the verdict below."""
     with terminal(monkeypatch) as there:
         output = Output(None)
         lane = Lane("relay a")
-        lanes = make_lanes(output, [lane, Lane("broker")])
+        lanes = make_lanes(output, [lane, Lane("broker")], 1.0)
         for state in ("starting", "running", "killed"):
             lanes.change(lane, state)
             await asyncio.sleep(0.3)
-        lane.said = "5 received"
-        lanes.close([("lost", "0")])
+        lane.note = "5 received"
+        lanes.close(Ending([("lost", "0")], Verdict("Nothing was lost.", True)))
         await output.close()
     assert COLOUR.search(there.text)
-    last = there.shown.replace("\r", "").rpartition("process")[2]
-    assert re.search(r"relay a +╌+━+✘+ +5 received", last)
-    assert "broker" in last
-    assert re.search(r"\n\nlost +0\n", last)
+    screen = [line for line in there.screen if line]
+    assert screen[0] == "lost  0"
+    assert re.fullmatch(r"relay a +╌+━+✘+ +5 received", screen[2])
+    assert screen[3:] == ["broker", "Nothing was lost."]
+
+
+@pytest.mark.parametrize(
+    ("counts", "outstanding", "said", "is_good"),
+    [
+        ({}, None, "Stopped early. Nothing was lost until then.", None),
+        (
+            {"lost": 1, "doubled": 2, "disordered": 3, "missed": 4},
+            5,
+            "6 lost, 2 doubled, 3 out of order, 4 miss",
+            False,
+        ),
+        ({"gaps": 2}, 0, "Nothing was lost, but there were 2 gaps.", False),
+    ],
+)
+def test_verdict_names_what_is_wrong(counts: dict[str, int], outstanding: int | None, said: str, is_good: Any) -> None:
+    """The verdict names each kind of fault with its number, and does not praise a demo that was stopped."""
+    demo = object.__new__(demo_nats._Demo)
+    demo._counts = {"worker 0": Counts(received=9, **counts)}
+    demo._killed, demo._outstanding = ["relay a", "broker"], outstanding
+    assert said in demo._verdict().text
+    assert demo._verdict().is_good is is_good
 
 
 def test_worker_says_what_it_counted() -> None:

@@ -14,6 +14,8 @@ import threading
 from collections.abc import Iterator
 from pathlib import Path
 
+import pyte
+
 ROOT = Path(__file__).resolve().parents[2]
 
 ENVIRONMENT = {name: value for name, value in os.environ.items() if name not in ("NO_COLOR", "FORCE_COLOR", "COLUMNS")}
@@ -53,27 +55,43 @@ async def finish(process: subprocess.Popen[str], timeout: float = 10) -> tuple[s
 class Terminal:
     """A pseudo-terminal that stores its output."""
 
-    def __init__(self, slave: int) -> None:
+    def __init__(self, slave: int, columns: int, rows: int) -> None:
         self._slave = slave
+        self._size = columns, rows
         self._parts: list[bytes] = []
 
     @property
     def text(self) -> str:
         """The output, including control sequences."""
-        return b"".join(self._parts).decode()
+        return b"".join(self._parts).decode(errors="replace")
 
     @property
     def shown(self) -> str:
         """The output without control sequences."""
         return SEQUENCE.sub("", self.text)
 
+    @property
+    def screen(self) -> list[str]:
+        """What a terminal shows now: its lines, without spaces at their ends."""
+        return screen_of(self.text, *self._size)
+
+
+def screen_of(text: str, columns: int, rows: int) -> list[str]:
+    """Return the lines that a terminal of this size shows after a text with control sequences."""
+    screen = pyte.Screen(columns, rows)
+    screen.set_mode(pyte.modes.LNM)
+    pyte.Stream(screen).feed(text)
+    return [line.rstrip() for line in screen.display]
+
 
 @contextlib.contextmanager
-def terminal(monkeypatch, *, kind: str = "xterm-256color") -> Iterator[Terminal]:
-    """Use a pseudo-terminal of 24 lines as standard output and error of this process inside the block."""
+def terminal(
+    monkeypatch, *, kind: str = "xterm-256color", columns: int = 80, rows: int = 24, encoding: str = "utf-8"
+) -> Iterator[Terminal]:
+    """Use a pseudo-terminal as standard output and error of this process inside the block."""
     master, slave = pty.openpty()
-    termios.tcsetwinsize(slave, (24, 80))
-    there = Terminal(slave)
+    termios.tcsetwinsize(slave, (rows, columns))
+    there = Terminal(slave, columns, rows)
 
     def read() -> None:
         # On Linux, reading raises an error at the end of the output.
@@ -83,10 +101,10 @@ def terminal(monkeypatch, *, kind: str = "xterm-256color") -> Iterator[Terminal]
 
     reading = threading.Thread(target=read)
     reading.start()
-    with monkeypatch.context() as patch, open(slave, "w", encoding="utf-8") as stream:
+    with monkeypatch.context() as patch, open(slave, "w", encoding=encoding) as stream:
         for name in ("NO_COLOR", "FORCE_COLOR"):
             patch.delenv(name, raising=False)
-        for name, value in (("TERM", kind), ("COLUMNS", "80"), ("LINES", "24")):
+        for name, value in (("TERM", kind), ("COLUMNS", str(columns)), ("LINES", str(rows))):
             patch.setenv(name, value)
         patch.setattr(sys, "stdout", stream)
         patch.setattr(sys, "stderr", stream)
