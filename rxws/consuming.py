@@ -11,7 +11,7 @@ from .callables import shadowable
 from .connections.ledger import Continuity
 from .feed.wiring import Feed
 from .messages.filters import Filters
-from .observables.buffer import DEFAULT_MAXSIZE, Overflow
+from .observables.buffer import DEFAULT_MAXBYTES, DEFAULT_MAXSIZE, Overflow
 from .observables.hot import CurrentObservable
 from .observables.observable import AsyncObservable
 from .reporting.events import Event, Gap
@@ -38,6 +38,7 @@ class StreamKeywords(TypedDict, total=False):
     """The keywords of ``stream_filter`` and ``multiplex`` for the stream's buffer, for their overloads."""
 
     maxsize: int | None
+    maxbytes: int | None
     overflow: Overflow
     copy: bool
 
@@ -82,6 +83,7 @@ class Consuming(Generic[T]):
         *,
         _filters: Filters = None,
         maxsize: int | None = DEFAULT_MAXSIZE,
+        maxbytes: int | None = DEFAULT_MAXBYTES,
         overflow: Overflow = "error",
         gaps: bool = False,
         copy: bool = False,
@@ -100,6 +102,9 @@ class Consuming(Generic[T]):
                 not pass.
             _filters: the name that AsyncWebsocketStreamInterface gives to ``filters``.
             maxsize: the number of messages that the stream can hold. None sets no bound.
+            maxbytes: the number of bytes that the stream can hold; by default 256 MiB. None sets no bound. A message
+                counts the size of its frame, as it was received and decompressed; the messages of one frame share it.
+                As a Python object a message takes more memory. A message larger than ``maxbytes`` waits alone.
             overflow: the action when the stream is full. ``"error"`` ends it with :exc:`~rxws.StreamOverflow` after
                 the messages that it holds; ``"drop_oldest"`` and ``"drop_newest"`` drop messages, count the dropped
                 ones and report them.
@@ -109,8 +114,8 @@ class Consuming(Generic[T]):
 
         Raises:
             TypeError: the filter is neither a list of dicts nor a plain function, ``filters`` and ``_filters`` are both
-                given, or ``maxsize`` is not an int.
-            ValueError: ``maxsize`` is less than 1, or ``overflow`` is unknown.
+                given, or ``maxsize`` or ``maxbytes`` is not an int.
+            ValueError: ``maxsize`` or ``maxbytes`` is less than 1, or ``overflow`` is unknown.
             RuntimeError: the caller is not in the loop's thread.
 
         Example::
@@ -121,7 +126,7 @@ class Consuming(Generic[T]):
         if filters is not None and _filters is not None:
             raise TypeError("filters and _filters are two names of the same argument: give only filters")
         wanted = _filters if filters is None else filters
-        return feed_of(self).stream(wanted, StreamOptions(maxsize, overflow, gaps, copy))
+        return feed_of(self).stream(wanted, StreamOptions(maxsize, overflow, gaps, copy, maxbytes))
 
     def __aiter__(self) -> Stream[T]:
         """Return a stream of all messages, starting now; see :meth:`stream_filter`.
@@ -159,6 +164,7 @@ class Consuming(Generic[T]):
         combine: Callable[[list[Any]], Any] | None = None,
         combine_max: int = 200,
         maxsize: int | None = DEFAULT_MAXSIZE,
+        maxbytes: int | None = DEFAULT_MAXBYTES,
         overflow: Overflow = "error",
         gaps: bool = False,
         copy: bool = False,
@@ -219,15 +225,16 @@ class Consuming(Generic[T]):
                 is reported and each message is sent separately. With None no messages are combined.
             combine_max: the largest number of channels in one message.
             maxsize: as in :meth:`stream_filter`.
+            maxbytes: as in :meth:`stream_filter`.
             overflow: as in :meth:`stream_filter`.
             gaps: as in :meth:`stream_filter`.
             copy: as in :meth:`stream_filter`.
 
         Raises:
             TypeError: an argument has the wrong type, is missing, or excludes another one.
-            ValueError: ``timeout``, ``combine_max`` or ``maxsize`` is not positive, ``overflow`` or ``on_ended`` is
-                unknown, every message passes ``ended``, a message contains NaN, an infinity or a lone surrogate, or the
-                channel has a stream without ``filters_from``.
+            ValueError: ``timeout``, ``combine_max``, ``maxsize`` or ``maxbytes`` is not positive, ``overflow`` or
+                ``on_ended`` is unknown, every message passes ``ended``, a message contains NaN, an infinity or a lone
+                surrogate, or the channel has a stream without ``filters_from``.
             RxwsError: ``filters_from`` is given in a replay, which has no server that answers.
             RuntimeError: the caller is not in the loop's thread.
 
@@ -258,7 +265,7 @@ class Consuming(Generic[T]):
             ends_with=ended,
             on_ended=on_ended,
         )
-        return feed_of(self).multiplex(channel, filters, StreamOptions(maxsize, overflow, gaps, copy))
+        return feed_of(self).multiplex(channel, filters, StreamOptions(maxsize, overflow, gaps, copy, maxbytes))
 
     def add_handler(
         self,
@@ -266,6 +273,7 @@ class Consuming(Generic[T]):
         filters: Filters = None,
         *,
         maxsize: int | None = DEFAULT_MAXSIZE,
+        maxbytes: int | None = DEFAULT_MAXBYTES,
         overflow: Overflow = "error",
     ) -> abc.DisposableBase:
         """Call a function with each message that passes a filter, in order.
@@ -278,6 +286,7 @@ class Consuming(Generic[T]):
             function_or_coroutine_function: called with the message.
             filters: as in :meth:`stream_filter`.
             maxsize: the number of messages that can wait for a coroutine function. None sets no bound.
+            maxbytes: the number of bytes that can wait for a coroutine function, as in :meth:`stream_filter`.
             overflow: as in :meth:`stream_filter`. ``"error"`` removes the handler and reports its removal.
 
         Returns:
@@ -293,7 +302,8 @@ class Consuming(Generic[T]):
             subscription = ws.add_handler(print, [{"e": "trade"}])
             subscription.dispose()
         """
-        return feed_of(self).add_handler(function_or_coroutine_function, filters, StreamOptions(maxsize, overflow))
+        options = StreamOptions(maxsize, overflow, maxbytes=maxbytes)
+        return feed_of(self).add_handler(function_or_coroutine_function, filters, options)
 
     @shadowable
     def messages(self) -> AsyncObservable[T]:

@@ -76,15 +76,20 @@ class StreamOverflow(RxwsError):
     """A stream with ``overflow="error"`` was full. It delivered the messages that it held, then raised this error.
 
     Attributes:
-        maxsize: the number of messages that the stream can hold.
+        maxsize: the number of messages that the stream can hold; None for no limit.
+        maxbytes: the number of bytes that the stream can hold, if they made it full; None if ``maxsize`` did.
     """
 
-    def __init__(self, maxsize: int) -> None:
-        super().__init__(maxsize)
+    def __init__(self, maxsize: int | None, maxbytes: int | None = None) -> None:
+        super().__init__(maxsize, maxbytes)
         self.maxsize = maxsize
+        self.maxbytes = maxbytes
 
     def __str__(self) -> str:
+        limit, option = f"{self.maxsize} messages", "maxsize="
+        if self.maxbytes is not None:
+            limit, option = f"{self.maxbytes} bytes", "maxbytes="
         return (
-            f"the stream was full: its consumer fell {self.maxsize} messages behind; "
-            "consume faster, filter more, or choose maxsize= and overflow="
+            f"the stream was full: its consumer fell {limit} behind; "
+            f"consume faster, filter more, or choose {option} and overflow="
         )

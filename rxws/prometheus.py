@@ -32,6 +32,7 @@ HELP: Final[Mapping[str, str]] = {
     "unacknowledged": "Subscriptions that the server refused or did not answer in time.",
     "streams": "Streams that are open.",
     "pending": "Messages that wait in the buffers of streams and handlers.",
+    "pending_bytes": "Size of the frames of these messages.",
     "dropped": "Messages dropped by full streams and handlers.",
     "last_message_age": "Seconds since the last message.",
     "complete_since": "The time since which no message is missing, in seconds since the epoch.",
@@ -48,6 +49,7 @@ LINE_HELP: Final[Mapping[str, str]] = {
 GAUGES: Final[Mapping[str, str]] = {
     "streams": "",
     "pending": "",
+    "pending_bytes": "",
     "last_message_age": "_seconds",
     "complete_since": "_timestamp_seconds",
 }
@@ -65,8 +67,8 @@ class FeedCollector(Collector):
     secrets. The metrics of a closed feed stay, with their last values, until the collector is unregistered.
 
     * Each number of :class:`~rxws.Statistics` is a counter, such as ``rxws_messages_total``, or a gauge:
-      ``rxws_streams``, ``rxws_pending``, ``rxws_last_message_age_seconds`` (absent before the first message),
-      ``rxws_complete_since_timestamp_seconds`` (absent while there is no connection).
+      ``rxws_streams``, ``rxws_pending``, ``rxws_pending_bytes``, ``rxws_last_message_age_seconds`` (absent before the
+      first message), ``rxws_complete_since_timestamp_seconds`` (absent while there is no connection).
     * ``rxws_reconnects_total`` has the label ``reason``.
     * If the feed has several lines, ``rxws_line_is_joined``, ``rxws_line_firsts_total`` and ``rxws_line_lag_seconds``
       have the label ``line``, which is 1 for the first.

@@ -68,3 +68,11 @@ def test_stream_overflow_when_shown():
     assert "fell 5 messages behind" in str(error)
     assert "maxsize=" in str(error)
     assert "overflow=" in str(error)
+
+
+def test_stream_overflow_when_bytes_made_it_full():
+    """StreamOverflow has maxbytes if the size of the messages was the limit, and its text names that option."""
+    error = StreamOverflow(None, 1_000)
+    assert (error.maxsize, error.maxbytes) == (None, 1_000)
+    assert "fell 1000 bytes behind" in str(error)
+    assert "maxbytes=" in str(error)

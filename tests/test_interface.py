@@ -140,6 +140,7 @@ async def test_public_members_have_the_arguments_of_the_contract():
         "filters": None,
         "_filters": None,
         "maxsize": 1_000_000,
+        "maxbytes": 256 << 20,
         "overflow": "error",
         "gaps": False,
         "copy": False,
@@ -148,6 +149,7 @@ async def test_public_members_have_the_arguments_of_the_contract():
         "function_or_coroutine_function": ...,
         "filters": None,
         "maxsize": 1_000_000,
+        "maxbytes": 256 << 20,
         "overflow": "error",
     }
     assert arguments("send") == {"msg": ...}
@@ -1000,6 +1002,7 @@ async def test_statistics_have_all_counters(feed_server):
     assert dataclasses.asdict(empty) == {
         **dict.fromkeys(["messages", "bytes", "opened", "rotations", "gaps", "rejected", "duplicates"], 0),
         **dict.fromkeys(["discarded", "failures", "unacknowledged", "streams", "pending", "dropped"], 0),
+        "pending_bytes": 0,
         "reconnects": {},
         "last_message_age": None,
         "complete_since": None,
@@ -1027,7 +1030,7 @@ async def test_statistics_have_all_counters(feed_server):
         assert statistics.rotations == 1
         assert statistics.reconnects == {"server": 1, "network": 1}
         assert statistics.gaps == 2
-        assert statistics.pending == 3
+        assert (statistics.pending, statistics.pending_bytes) == (3, 7 + 8 + 7)
         assert statistics.streams == 1
         assert statistics.last_message_age >= 3
         assert stream.pending == 3

@@ -120,7 +120,8 @@ async def tail(options: argparse.Namespace, output: Output) -> int:
     """Print messages until ``--count`` is reached or the feed ends; return the exit code.
 
     Raises:
-        rxws.RxwsError: no connection can be opened, or standard output is read so slowly that a million messages wait.
+        rxws.RxwsError: no connection can be opened, or standard output is read so slowly that a million messages wait,
+            or 256 MiB.
     """
     return await print_messages(connect(options), options, output)
 
@@ -129,7 +130,8 @@ async def print_messages(feed: AsyncWebsocketStreamInterface[Any], options: argp
     """Print a feed's messages until ``--count`` is reached or the feed ends; return the exit code.
 
     Raises:
-        rxws.RxwsError: the feed fails, or standard output is read so slowly that a million messages wait.
+        rxws.RxwsError: the feed fails, or standard output is read so slowly that a million messages wait, or 256
+            MiB.
     """
     console = terminal(output)
     screen: _Screen = _Lines(output) if console is None else _Terminal(console, feed)
@@ -144,7 +146,8 @@ async def print_messages(feed: AsyncWebsocketStreamInterface[Any], options: argp
             feed.events.subscribe(report)
             await _show(messages.batches(), options.count, screen, output)
     except StreamOverflow as error:
-        raise RxwsError(f"the output is read too slowly: {error.maxsize:,} messages wait for it") from error
+        waiting = f"{error.maxsize:,} messages" if error.maxbytes is None else f"{error.maxbytes:,} bytes"
+        raise RxwsError(f"the output is read too slowly: {waiting} wait for it") from error
     finally:
         screen.close()
     return DONE

@@ -38,7 +38,7 @@ async def exchange(
         SendFailed: the connection was lost before the reply arrived.
         FeedClosed: the feed was closed before the reply arrived.
     """
-    receiver = StreamReceiver[Any](router, wanted, StreamOptions(maxsize=None))
+    receiver = StreamReceiver[Any](router, wanted, StreamOptions(maxsize=None, maxbytes=None))
     router.add(receiver, wanted)
     expected: list[asyncio.Future[None]] = []
 

@@ -392,6 +392,7 @@ class Feed:
             **self.reporter.counters.read(),
             streams=sum(isinstance(receiver, StreamReceiver) for receiver in held),
             pending=sum(map(len, held)),
+            pending_bytes=sum(each.pending_bytes for each in held),
             last_message_age=None if last is None else max(0.0, self.loop.time() - last),
             complete_since=self.ledger.complete_since,
             lines=self.source.statistics(),

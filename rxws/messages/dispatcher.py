@@ -18,7 +18,7 @@ from ..observables.loop_context import LoopContext
 from ..reporting.cancellation import FAILURES
 from ..reporting.events import Gap, MessageRejected
 from .answers import ANSWER
-from .frames import Frame
+from .frames import Frame, frame_size
 from .hooks import Many, ParseHooks
 from .inbound import Inbound, Sink
 from .recent import RecentMessages
@@ -118,6 +118,7 @@ class FrameDispatcher:
     def direct_sink(self, inbound: Inbound) -> Sink:
         """Return a sink that delivers the messages of a connection as soon as they arrive."""
         frames, number, names, route_all = self.frames, inbound.number, inbound.names, self.router.route
+        counters = self.reporter.counters
         keep = None if self.recent is None else self.recent.add
         compare = None if self.recent is None or self.recent.numbers is None else self.recent.numbers.compare
 
@@ -131,6 +132,7 @@ class FrameDispatcher:
                 self.router.route_to(channel, message)
 
         def deliver(frame: Frame, message: Any, received: int) -> None:
+            counters.message_size = size = frame_size(frame)
             # The frame may have been held, so ask only now whether frames have subscribers.
             if frames.subscriptions:
                 self.holds_many = type(message) is Many
@@ -138,6 +140,8 @@ class FrameDispatcher:
             if keep is not None:
                 keep(frame, message)
             if type(message) is Many:
+                # The messages of a frame share its size.
+                counters.message_size = size // (len(message) or 1)
                 for item in message:
                     if type(item) is Gap:
                         self._announce(frame, item)
@@ -147,6 +151,7 @@ class FrameDispatcher:
                 route(message)
             else:
                 route_all(message)
+            counters.message_size = 0
 
         return deliver
 
@@ -165,10 +170,12 @@ class FrameDispatcher:
     def show_copy(self, frame: Frame, number: int) -> None:
         """Emit a frame of which no message is delivered: it is a copy, or the answer to a heartbeat."""
         self.kept = ()
+        self.reporter.counters.message_size = frame_size(frame)
         try:
             self.frames.on_next((frame, time.time_ns(), number))
         finally:
             self.kept = None
+            self.reporter.counters.message_size = 0
 
     def deliver_kept(self, sink: Sink, frame: Frame, message: Many[Any], kept: tuple[bool, ...], received: int) -> None:
         """Deliver those messages of a frame for which ``kept`` is true."""

@@ -16,7 +16,7 @@ from websockets.frames import Opcode
 from ..reporting.log_limit import ONCE
 from ..reporting.reporter import Reporter
 
-__all__ = ["Frame", "Frames", "Websocket", "frames_of"]
+__all__ = ["Frame", "Frames", "Websocket", "frame_size", "frames_of"]
 
 #: The number of waiting frames at which the connection pauses reading. It resumes when the reader has taken them all.
 HIGH_WATER: Final = 64
@@ -77,6 +77,11 @@ def frames_of(websocket: Websocket, reporter: Reporter) -> Frames:
         # A connection of picows iterates with a generator that calls recv. Calling recv directly is faster.
         return Frames(deque(), websocket.recv, _nothing)  # type: ignore[attr-defined]
     return Frames(deque(), aiter(websocket).__anext__, _nothing)
+
+
+def frame_size(frame: Frame) -> int:
+    """Return the size of a frame in bytes."""
+    return len(frame.encode(errors="surrogatepass")) if isinstance(frame, str) and not frame.isascii() else len(frame)
 
 
 def _nothing() -> None:

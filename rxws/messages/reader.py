@@ -12,7 +12,7 @@ from ..reporting.cancellation import FAILURES, is_being_cancelled
 from ..reporting.events import Gap
 from .backlog import SLICE
 from .dispatcher import FrameDispatcher
-from .frames import Frame, Frames
+from .frames import Frame, Frames, frame_size
 from .hooks import Many
 from .inbound import COPY, Inbound
 
@@ -71,6 +71,7 @@ class Reader:
         inbound, dispatcher, clock = self._inbound, self._dispatcher, self._loop.time
         parse, reply = self._parse_or_drop(), dispatcher.hooks.reply
         route, counters = dispatcher.router.route, dispatcher.reporter.counters
+        size = 0
         # These two objects are never replaced, so read the attributes only once. `watching` is empty while frames have
         # no subscribers, `expected` while no reply is awaited.
         watching, expected = dispatcher.frames.subscriptions, inbound.pending_replies
@@ -79,19 +80,25 @@ class Reader:
         slice_start = looked = clock()
         while True:
             try:
-                frame = take() if waiting else await next_frame()
+                if waiting:
+                    frame = take()
+                else:
+                    counters.message_size = 0
+                    frame = await next_frame()
             except StopAsyncIteration:
                 return
             if not self._in_burst:
                 self._begin_burst()
             received = time.time_ns() if watching else 0
             try:
-                counters.bytes += len(frame) if frame.isascii() else _size(frame)
+                size = len(frame) if frame.isascii() else frame_size(frame)
+                counters.bytes += size
                 if reply is not None:
                     dispatcher.reply(inbound, frame, reply)
                 message = parse(frame)
                 if type(message) is CoroutineType:
                     self._parsing = message
+                    counters.message_size = 0
                     message = await message
                     if self._is_overdue:
                         # The hook caught the cancellation and returned a message, so use that message.
@@ -103,6 +110,7 @@ class Reader:
             if inbound.sink is None and not (received or expected) and type(message) is not Many:
                 if self._is_unheard:
                     self._hear()
+                counters.message_size = size
                 route(message)
             elif dispatcher.dispatch(inbound, frame, message, received) and self._is_unheard:
                 self._hear()
@@ -115,6 +123,7 @@ class Reader:
                 elif step < MAX_BATCH:
                     step *= 2
                 if now - slice_start > SLICE:
+                    counters.message_size = 0
                     await asyncio.sleep(0)
                     slice_start = now = clock()
                 looked, countdown = now, step
@@ -190,7 +199,3 @@ class Reader:
             raise error
         self._dispatcher.reject(frame, error)
         return Many()
-
-
-def _size(frame: Frame) -> int:
-    return len(frame.encode(errors="surrogatepass")) if isinstance(frame, str) else len(frame)

@@ -34,6 +34,11 @@ class Receiver:
     def on_end(self, error: Exception | None, /) -> None:
         """Called once, after the last message. ``error`` says why the feed failed, or is None if it was closed."""
 
+    @property
+    def pending_bytes(self) -> int:
+        """The size of the queued messages in bytes. May be read from any thread."""
+        return 0
+
     def __len__(self) -> int:
         """Return how many messages are queued."""
         return 0

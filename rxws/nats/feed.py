@@ -17,7 +17,7 @@ from ..callables import is_coroutine_function, is_plain_function
 from ..checks import check_count, check_seconds
 from ..interface import AsyncWebsocketStreamInterface, T, feed_of
 from ..messages import Filter, Filters, Many
-from ..observables import DEFAULT_MAXSIZE, AsyncObservable, Overflow, on_loop
+from ..observables import DEFAULT_MAXBYTES, DEFAULT_MAXSIZE, AsyncObservable, Overflow, on_loop
 from ..options import FeedOptions
 from ..reporting import Gap
 from ..streams import Stream
@@ -256,6 +256,7 @@ class NatsFeed(AsyncWebsocketStreamInterface[T]):
         filters: Filters = None,
         *,
         maxsize: int | None = DEFAULT_MAXSIZE,
+        maxbytes: int | None = DEFAULT_MAXBYTES,
         overflow: Overflow = "error",
     ) -> abc.DisposableBase:
         """Call a function with each message that passes a filter, and ask the server for their subjects.
@@ -263,7 +264,9 @@ class NatsFeed(AsyncWebsocketStreamInterface[T]):
         See :meth:`rxws.AsyncWebsocketStreamInterface.add_handler`.
         """
         wanted = Filter.parse(filters, "filters")
-        handler = super().add_handler(function_or_coroutine_function, wanted, maxsize=maxsize, overflow=overflow)
+        handler = super().add_handler(
+            function_or_coroutine_function, wanted, maxsize=maxsize, maxbytes=maxbytes, overflow=overflow
+        )
         release = self.__want(wanted)
 
         def dispose() -> None:

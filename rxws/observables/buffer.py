@@ -15,15 +15,21 @@ from ..reporting.event import Overflow
 from ..reporting.events import Lagging, Overflowed
 from ..reporting.reporter import Reporter
 
-__all__ = ["DEFAULT_MAXSIZE", "DROP_REPORT_INTERVAL", "LAG_MARKS", "Buffer", "Overflow"]
+__all__ = ["DEFAULT_MAXBYTES", "DEFAULT_MAXSIZE", "DROP_REPORT_INTERVAL", "LAG_MARKS", "Buffer", "Overflow"]
 
 T = TypeVar("T")
 
 #: The number of messages that a buffer can hold by default.
 DEFAULT_MAXSIZE: Final = 1_000_000
 
+#: The number of bytes that a buffer can hold by default. A message counts the size of its frame.
+DEFAULT_MAXBYTES: Final = 256 << 20
+
 #: Numbers of waiting messages at which a lagging consumer is reported.
 LAG_MARKS: Final = (10_000, 100_000, 1_000_000)
+
+#: The size of the waiting messages, in bytes, at which a lagging consumer is reported too.
+LAG_BYTES: Final = 128 << 20
 
 #: The number of messages after which a consumer lets other tasks run. At 50 µs for each message, that is every 5 ms.
 STREAK: Final = 100
@@ -40,8 +46,57 @@ _running_loop: Final = asyncio._get_running_loop
 _NEVER: Final = -math.inf
 
 
+class _Held(deque[T]):
+    """The waiting items of a buffer, and their sizes.
+
+    Taking an item leaves its size, so that it costs no time. ``settle`` removes the sizes of all taken items at once.
+
+    Attributes:
+        sizes: the sizes of the items, in bytes. Sizes of items that were taken stand at the front.
+        total: the sum of the sizes.
+        mark: the total at which the buffer reports the lag, or is full.
+    """
+
+    __slots__ = ("mark", "sizes", "total")
+
+    def __init__(self, mark: float) -> None:
+        super().__init__()
+        self.mark = mark
+        self.sizes: deque[int] = deque()
+        self.total = 0
+
+    def drop_oldest(self) -> None:
+        """Remove the oldest item. Call ``settle`` before."""
+        self.popleft()
+        self.total -= self.sizes.popleft()
+
+    def drop_newest(self) -> None:
+        """Remove the newest item."""
+        self.pop()
+        self.total -= self.sizes.pop()
+
+    def settle(self) -> None:
+        """Remove the sizes of the items that were taken."""
+        sizes = self.sizes
+        if self:
+            for _ in range(len(sizes) - len(self)):
+                self.total -= sizes.popleft()
+        else:
+            sizes.clear()
+            self.total = 0
+
+    @property
+    def size(self) -> int:
+        """The size of the items that wait. May be read from any thread."""
+        # Summing is one call of C code, so no other thread can change the deque meanwhile.
+        return max(0, self.total - sum(islice(self.sizes, max(0, len(self.sizes) - len(self)))))
+
+
 class Buffer(Generic[T]):
     """A queue with one consumer. Its producer never waits.
+
+    An item counts the size of the frame that is being delivered when the item is put; see
+    :attr:`~rxws.reporting.reporter.Counters.message_size`.
 
     asyncio.Queue is not used, because it makes a future per waiting ``get`` and wakes the consumer for each item. With
     it a burst of messages for one consumer costs more than twice as much time.
@@ -49,7 +104,7 @@ class Buffer(Generic[T]):
 
     __slots__ = (
         *("__weakref__", "_items", "_lag_mark", "_loop", "_mark", "_overflow", "_reported_at", "_reporter", "_streak"),
-        *("_waiter", "closed", "dropped", "error", "maxsize"),
+        *("_waiter", "closed", "dropped", "error", "maxbytes", "maxsize"),
     )
 
     def __init__(
@@ -58,14 +113,16 @@ class Buffer(Generic[T]):
         reporter: Reporter,
         maxsize: int | None = DEFAULT_MAXSIZE,
         overflow: Overflow = "error",
+        maxbytes: int | None = DEFAULT_MAXBYTES,
     ) -> None:
         self._loop = loop
         self._reporter = reporter
         self.maxsize = maxsize
+        self.maxbytes = maxbytes
         self._overflow = overflow
-        # The deque is created with the first item. An empty deque takes 760 bytes, and a program may have thousands of
+        # The deques are created with the first item. An empty one takes 760 bytes, and a program may have thousands of
         # streams, most of which are idle.
-        self._items: deque[T] | None = None
+        self._items: _Held[T] | None = None
         self._waiter: asyncio.Future[None] | None = None
         self.error: Exception | None = None
         self._streak = 0
@@ -85,18 +142,31 @@ class Buffer(Generic[T]):
     def __len__(self) -> int:
         return len(self._items) if self._items is not None else 0
 
+    @property
+    def pending_bytes(self) -> int:
+        """The size of the waiting items, in bytes. May be read from any thread."""
+        return 0 if self._items is None else self._items.size
+
+    @property
+    def fill_of_bytes(self) -> float:
+        """The part of ``maxbytes`` that the waiting items take: 1.0 or more if the buffer is full."""
+        return 0.0 if self.maxbytes is None else self.pending_bytes / self.maxbytes
+
     def put(self, item: T) -> None:
         """Append an item and wake the consumer. A full buffer acts according to ``overflow``. Never waits."""
         items = self._items
         if items is None:
             if self.closed:
                 return
-            items = self._items = deque()
+            items = self._items = _Held(self._first_mark_of_bytes())
         items.append(item)
+        size = self._reporter.counters.message_size
+        items.sizes.append(size)
+        items.total += size
         waiter = self._waiter
         if waiter is not None and not waiter.done():
             waiter.set_result(None)
-        if len(items) >= self._mark:
+        if len(items) >= self._mark or items.total > items.mark:
             self._at_threshold(items)
 
     async def get(self, _owner: object = None) -> T:
@@ -120,6 +190,8 @@ class Buffer(Generic[T]):
         try:
             if self._streak >= STREAK:
                 self._streak = 0
+                if self._items is not None:
+                    self._items.settle()
                 waiter = self._waiter = loop.create_future()
                 loop.call_soon(_wake, waiter)
                 await waiter
@@ -128,8 +200,8 @@ class Buffer(Generic[T]):
                     # Drop the traceback, to which each earlier consumer of this error has added its frames.
                     raise StopAsyncIteration if self.error is None else self.error.with_traceback(None)
                 self._streak = 0
-                if self._lag_mark:
-                    self._caught_up()
+                if self._items is not None and (self._items.sizes or self._lag_mark):
+                    self._caught_up(self._items)
                 waiter = self._waiter = loop.create_future()
                 await waiter
         finally:
@@ -156,7 +228,7 @@ class Buffer(Generic[T]):
             RuntimeError: another task already waits here.
         """
         full = min(count or math.inf, self.maxsize or math.inf)
-        while not self.closed and len(self) < full and self.now() < deadline:
+        while not self.closed and len(self) < full and self.fill_of_bytes < 1.0 and self.now() < deadline:
             if self._waiter is not None:
                 raise RuntimeError(_ALREADY_WAITING)
             waiter = self._waiter = self._loop.create_future()
@@ -176,15 +248,26 @@ class Buffer(Generic[T]):
         """Remove and return all waiting items, or the first ``count`` of them."""
         items = self._items
         if items is not None and count is not None and count < len(items):
-            return [items.popleft() for _ in range(count)]
+            taken = [items.popleft() for _ in range(count)]
+            items.settle()
+            return taken
         taken = list(items or ())
         self.clear()
         return taken
 
     def put_back(self, items: list[T]) -> None:
-        """Put items that ``take`` or ``get`` removed back at the front of the queue, even if the buffer is full."""
-        if items:
-            self._items = deque(items + self.take())
+        """Put items that ``take`` or ``get`` removed back at the front of the queue, even if the buffer is full.
+
+        Their sizes are no longer known, so each counts the average size of the feed's messages.
+        """
+        held, counters = self._items, self._reporter.counters
+        if held is None:
+            held = self._items = _Held(self._first_mark_of_bytes())
+        held.settle()
+        held.extendleft(reversed(items))
+        size = counters.bytes // max(1, counters.messages)
+        held.sizes.extendleft([size] * len(items))
+        held.total += size * len(items)
 
     def latest(self, count: int) -> list[T]:
         """Return the last ``count`` waiting items, the newest first. May be called from any thread."""
@@ -195,7 +278,7 @@ class Buffer(Generic[T]):
         """Discard all waiting items."""
         if self._items is not None:
             self._items.clear()
-            self._caught_up()
+            self._caught_up(self._items)
 
     def close(self, error: Exception | None = None) -> None:
         """Ignore all further items. The consumer gets the waiting items, then ``error`` or the end. Idempotent."""
@@ -207,11 +290,13 @@ class Buffer(Generic[T]):
         if self._waiter is not None:
             _wake(self._waiter)
 
-    def _caught_up(self) -> None:
+    def _caught_up(self, items: _Held[T]) -> None:
         """Start over with the marks, because the consumer has caught up. The next lag is reported at the first mark."""
+        items.settle()
         if self._lag_mark:
             self._lag_mark = 0
             self._mark = self._next_mark()
+            items.mark = self._first_mark_of_bytes()
 
     def _next_mark(self) -> float:
         if self.closed:
@@ -220,27 +305,46 @@ class Buffer(Generic[T]):
         full = math.inf if self.maxsize is None else self.maxsize + 1
         return min([full, *LAG_MARKS[self._lag_mark :]])
 
-    def _at_threshold(self, items: deque[T]) -> None:
-        """Drop an item or report the lag. Called only if the buffer has reached a mark, is full, or is closed."""
-        if self.closed:
-            items.pop()
-            return
-        if self.maxsize is not None and len(items) > self.maxsize:
-            self._drop(items, self.maxsize)
-        reached = bisect(LAG_MARKS, len(items))
-        if reached > self._lag_mark:
-            self._lag_mark = reached
-            consumer, pending = self.describe(), len(items)
-            event = self._reporter.emit(Lagging, consumer=consumer, pending=pending)
-            self._reporter.log(logging.WARNING, event, about=(consumer, reached))
-            self._mark = self._next_mark()
+    def _first_mark_of_bytes(self) -> int:
+        return LAG_BYTES if self.maxbytes is None else min(LAG_BYTES, self.maxbytes)
 
-    def _drop(self, items: deque[T], maxsize: int) -> None:
-        (items.popleft if self._overflow == "drop_oldest" else items.pop)()
-        self.dropped += 1
-        self._reporter.counters.dropped += 1
+    def _at_threshold(self, items: _Held[T]) -> None:
+        """Drop an item or report the lag. Called only if the buffer has reached a mark, is full, or is closed."""
+        items.settle()
+        if self.closed:
+            items.drop_newest()
+            return
+        if self._is_too_full(items):
+            self._drop(items)
+        reached, is_large = bisect(LAG_MARKS, len(items)), LAG_BYTES < items.total > items.mark
+        if reached > self._lag_mark or is_large:
+            # Set the marks first, because a subscriber of the event may take or put items.
+            self._lag_mark = max(reached, self._lag_mark, 1)
+            self._mark = self._next_mark()
+            if is_large:
+                items.mark = math.inf if self.maxbytes is None else self.maxbytes
+            consumer, pending, size = self.describe(), len(items), items.total
+            event = self._reporter.emit(Lagging, consumer=consumer, pending=pending, pending_bytes=size)
+            self._reporter.log(logging.WARNING, event, about=(consumer, reached, is_large))
+
+    def _is_too_full(self, items: _Held[T]) -> bool:
+        if self.maxsize is not None and len(items) > self.maxsize:
+            return True
+        # One item may be larger than the limit. Otherwise the consumer would never get it.
+        return self.maxbytes is not None and items.total > self.maxbytes and len(items) > 1
+
+    def _drop(self, items: _Held[T]) -> None:
+        before, is_full_by_number = self.dropped, self.maxsize is not None and len(items) > self.maxsize
+        if self._overflow == "drop_oldest":
+            while self._is_too_full(items):
+                items.drop_oldest()
+                self.dropped += 1
+        else:
+            items.drop_newest()
+            self.dropped += 1
+        self._reporter.counters.dropped += self.dropped - before
         if self._overflow == "error":
-            self.close(StreamOverflow(maxsize))
+            self.close(StreamOverflow(self.maxsize, None if is_full_by_number else self.maxbytes))
             self.overflowed()
         now = self._loop.time()
         if now - self._reported_at < DROP_REPORT_INTERVAL:

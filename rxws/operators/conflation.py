@@ -213,7 +213,7 @@ class _Conflation(AsyncObservable[Conflated[T]]):
 
         # Queue only the keys, and look up the newest message when a key is taken. The queue needs no limit, because it
         # contains each key at most once.
-        keys = to_async_iterator(maxsize=None)(AsyncObservable(self._context, Observable(subscribe)))
+        keys = to_async_iterator(maxsize=None, maxbytes=None)(AsyncObservable(self._context, Observable(subscribe)))
         return _Pull(keys, newest)
 
 

@@ -9,7 +9,7 @@ from reactivex import Observable
 from reactivex.disposable import SingleAssignmentDisposable
 
 from ..messages import Filter, Receiver, Router
-from ..observables import DEFAULT_MAXSIZE, LoopContext, Overflow, on_loop
+from ..observables import DEFAULT_MAXBYTES, DEFAULT_MAXSIZE, LoopContext, Overflow, on_loop
 from ..streams import Stream, StreamOptions
 
 __all__ = ["to_async_iterator"]
@@ -20,7 +20,7 @@ EVERYTHING: Final = Filter.parse(None)
 
 
 def to_async_iterator(
-    maxsize: int | None = DEFAULT_MAXSIZE, overflow: Overflow = "error"
+    maxsize: int | None = DEFAULT_MAXSIZE, overflow: Overflow = "error", *, maxbytes: int | None = DEFAULT_MAXBYTES
 ) -> Callable[[Observable[T]], Stream[T]]:
     """Make an async iterator of an Observable, as the last step of a pipe.
 
@@ -34,10 +34,13 @@ def to_async_iterator(
         maxsize: the number of items that it may hold; 1,000,000 by default, None for no limit.
         overflow: what to do when it is full. ``"error"`` (the default) ends it with :exc:`~rxws.StreamOverflow` after
             the items that it holds; ``"drop_oldest"`` and ``"drop_newest"`` drop an item, count it and report it.
+        maxbytes: the number of bytes that it may hold; 256 MiB by default, None for no limit. An item counts the size
+            of the frame that is being delivered when the item arrives. It counts 0 if it arrives at another time, as
+            from a timed operator, and if the source is the result of ``rxws.on_loop``, which knows no frames.
 
     Raises:
-        TypeError: ``maxsize`` is not an int.
-        ValueError: ``maxsize`` is less than 1, or ``overflow`` is unknown.
+        TypeError: ``maxsize`` or ``maxbytes`` is not an int.
+        ValueError: ``maxsize`` or ``maxbytes`` is less than 1, or ``overflow`` is unknown.
         RuntimeError: it is applied outside an event loop, or outside the source's event loop.
 
     Example::
@@ -62,7 +65,7 @@ def to_async_iterator(
 
         large = rxops.to_async_iterator(maxsize=100)(ws.messages.pipe(ops.filter(is_large)))
     """
-    options = StreamOptions(maxsize, overflow)
+    options = StreamOptions(maxsize, overflow, maxbytes=maxbytes)
 
     # Return a Stream, which is also an Observable: mypy requires one at the end of a pipe (see fluent.pyi).
     def operator(source: Observable[T]) -> Stream[T]:

@@ -18,6 +18,9 @@ STRIDE: Final = 100
 MOST_WAITING: Final = 1_000
 """Messages that may wait in one consumer before the replay pauses."""
 
+MOST_FULL: Final = 0.5
+"""The part of ``maxbytes`` that one consumer may hold before the replay pauses."""
+
 PATIENCE: Final = 5.0
 """Seconds after which the replay stops waiting for a consumer that takes no message."""
 
@@ -79,7 +82,8 @@ class Consumers:
 
     def _is_behind(self, buffer: Buffer[Any], most: int) -> bool:
         held = len(buffer)
-        if held <= most or (buffer.closed and not isinstance(buffer, CoroutineHandler)):
+        has_room = held <= most and buffer.fill_of_bytes < MOST_FULL
+        if has_room or (buffer.closed and not isinstance(buffer, CoroutineHandler)):
             self._waited_for.pop(buffer, None)
             return False
         now = self._loop.time()

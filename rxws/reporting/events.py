@@ -96,19 +96,22 @@ class LoopBlocked(Event):
 
 @dataclass(frozen=True, slots=True, kw_only=True, repr=False)
 class Lagging(Event):
-    """A consumer is too slow: its buffer has reached 10,000, 100,000 or 1,000,000 messages.
+    """A consumer is too slow: its buffer has reached 10,000, 100,000 or 1,000,000 messages, or 128 MiB.
 
     Attributes:
         consumer: the consumer: a stream with its filter, or a handler with its function's name.
         pending: the number of messages in its buffer.
+        pending_bytes: the size of their frames in bytes; None if it is not known.
     """
 
     consumer: str
     pending: int
+    pending_bytes: int | None = None
 
     @property
     def _sentence(self) -> str:
-        return f"{self.consumer} is behind: {self.pending:,} messages wait"
+        size = f" ({self.pending_bytes / 2**20:,.1f} MiB)" if self.pending_bytes else ""
+        return f"{self.consumer} is behind: {self.pending:,} messages wait{size}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, repr=False)

@@ -28,7 +28,12 @@ CLOCK_RESOLUTION: Final = 0.002
 
 @dataclass(slots=True)
 class Counters:
-    """The counters of :class:`~rxws.reporting.state.Statistics`. Only the loop's thread writes them."""
+    """The counters of :class:`~rxws.reporting.state.Statistics`. Only the loop's thread writes them.
+
+    Attributes:
+        message_size: the size of the message that is being delivered, in bytes; 0 while no message is delivered. It is
+            the size of its frame, in equal parts if the frame contains several messages. It is not a statistic.
+    """
 
     messages: int = 0
     bytes: int = 0
@@ -42,10 +47,11 @@ class Counters:
     failures: int = 0
     unacknowledged: int = 0
     dropped: int = 0
+    message_size: int = 0
 
     def read(self) -> dict[str, Any]:
         """Return all counters by name. Works in any thread."""
-        values = {each.name: getattr(self, each.name) for each in fields(self)}
+        values = {each.name: getattr(self, each.name) for each in fields(self) if each.name != "message_size"}
         # The copy of a dict is atomic, so the loop's thread cannot change it meanwhile.
         return values | {"reconnects": dict(self.reconnects)}
 

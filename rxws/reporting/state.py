@@ -84,6 +84,8 @@ class Statistics:
         unacknowledged: subscriptions that the server refused or did not answer in time.
         streams: streams that are open now.
         pending: messages that are in the buffers of streams and handlers now.
+        pending_bytes: the size of the frames of these messages in bytes. A message that waits in several buffers counts
+            in each.
         dropped: messages dropped by full streams and handlers.
         last_message_age: seconds since the last message, or None before the first. Its former name is ``age``.
         complete_since: the time since which no message is missing, in seconds since the epoch: the end of the last gap,
@@ -107,6 +109,7 @@ class Statistics:
     dropped: int
     last_message_age: float | None
     unacknowledged: int = 0
+    pending_bytes: int = 0
     complete_since: float | None = None
     lines: tuple[LineStatistics, ...] = ()
 

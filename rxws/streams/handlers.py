@@ -55,7 +55,7 @@ class CoroutineHandler(Buffer[Any], Receiver):
 
     def __init__(self, router: Router, function: Callable[[Any], Awaitable[object]], options: StreamOptions) -> None:
         context = router.context
-        super().__init__(context.loop, context.reporter, options.maxsize, options.overflow)
+        super().__init__(context.loop, context.reporter, options.maxsize, options.overflow, options.maxbytes)
         self._router = router
         self._function = function
         self._cancelled = False

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import get_args
 
-from ..observables.buffer import DEFAULT_MAXSIZE, Overflow
+from ..observables.buffer import DEFAULT_MAXBYTES, DEFAULT_MAXSIZE, Overflow
 
 __all__ = ["StreamOptions"]
 
@@ -18,25 +18,29 @@ class StreamOptions:
 
     Attributes:
         maxsize: the largest number of waiting messages; None for no bound.
-        overflow: what happens when a message arrives while ``maxsize`` messages wait.
+        overflow: what happens when a message arrives while the buffer is full.
         gaps: whether the stream contains ``Gap`` objects. Handlers ignore it.
         copy: whether each message is a deep copy. Handlers ignore it.
+        maxbytes: the largest size of the waiting messages in bytes; None for no bound.
 
     Raises:
-        TypeError: ``maxsize`` is not an int.
-        ValueError: ``maxsize`` is less than 1, or ``overflow`` is unknown.
+        TypeError: ``maxsize`` or ``maxbytes`` is not an int.
+        ValueError: ``maxsize`` or ``maxbytes`` is less than 1, or ``overflow`` is unknown.
     """
 
     maxsize: int | None = DEFAULT_MAXSIZE
     overflow: Overflow = "error"
     gaps: bool = False
     copy: bool = False
+    maxbytes: int | None = DEFAULT_MAXBYTES
 
     def __post_init__(self) -> None:
-        maxsize = self.maxsize
-        if maxsize is not None and (isinstance(maxsize, bool) or not isinstance(maxsize, int)):
-            raise TypeError(f"maxsize must be a positive int, or None for no bound, not {maxsize!r}")
-        if maxsize is not None and maxsize < 1:
-            raise ValueError(f"maxsize must be at least 1, or None for no bound, not {maxsize}")
+        for name, limit in (("maxsize", self.maxsize), ("maxbytes", self.maxbytes)):
+            if limit is None:
+                continue
+            if isinstance(limit, bool) or not isinstance(limit, int):
+                raise TypeError(f"{name} must be a positive int, or None for no bound, not {limit!r}")
+            if limit < 1:
+                raise ValueError(f"{name} must be at least 1, or None for no bound, not {limit}")
         if self.overflow not in get_args(Overflow):
             raise ValueError(f"overflow must be 'error', 'drop_oldest' or 'drop_newest', not {self.overflow!r}")

@@ -42,7 +42,8 @@ class StreamReceiver(Buffer[T], Receiver):
     )
 
     def __init__(self, router: Router, filters: Filter, options: StreamOptions) -> None:
-        super().__init__(router.context.loop, router.context.reporter, options.maxsize, options.overflow)
+        context = router.context
+        super().__init__(context.loop, context.reporter, options.maxsize, options.overflow, options.maxbytes)
         self.router = router
         self.filters = filters
         self._takes_gaps = options.gaps

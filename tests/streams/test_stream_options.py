@@ -10,9 +10,9 @@ from rxws.streams.stream_options import StreamOptions
 
 
 def test_options_when_none_are_given():
-    """By default a stream holds up to a million messages and then ends with an error. Options cannot be changed."""
+    """By default a stream holds up to a million messages and 256 MiB, then ends with an error. Options are frozen."""
     options = StreamOptions()
-    assert options == StreamOptions(1_000_000, "error", gaps=False, copy=False)
+    assert options == StreamOptions(1_000_000, "error", gaps=False, copy=False, maxbytes=268_435_456)
     with pytest.raises(dataclasses.FrozenInstanceError):
         options.maxsize = 1
 
@@ -37,6 +37,13 @@ def test_bounds_when_maxsize_is_not_a_number(maxsize):
     """A maxsize that is not an int raises a TypeError that names the option."""
     with pytest.raises(TypeError, match="maxsize must be a positive int, or None"):
         StreamOptions(maxsize)
+
+
+@pytest.mark.parametrize("maxbytes", [0, -1, "10", 1.5, True])
+def test_bounds_when_maxbytes_is_wrong(maxbytes):
+    """A maxbytes that is not a positive int raises an error that names the option."""
+    with pytest.raises((TypeError, ValueError), match="maxbytes must be"):
+        StreamOptions(maxbytes=maxbytes)
 
 
 @pytest.mark.parametrize("overflow", ["drop", "", None, 1, "ERROR", ["error"]])
