@@ -38,7 +38,7 @@ class Deadlines(Deliveries[T]):
                 seat.ahead_since = self._evidence.ahead_since(channel, seat)
             if seat.line in self._reserved:
                 was_ready = seat.is_ready and seat.newest_copy is not None
-                seat.is_ready = was_ready or self._evidence.has_agreed(seat, now)
+                seat.is_ready = was_ready or self._evidence.has_agreed(channel, seat, now)
             elif seat.state is SeatState.HELD and any(each.delivers for each in channel.joined()):
                 self._judge(channel, seat, now)
         for seat in list(channel.seats.values()):
@@ -72,7 +72,7 @@ class Deadlines(Deliveries[T]):
 
     def _judge(self, channel: Channel[T], seat: Seat[T], now: float) -> None:
         """Join a line that has agreed, or need not; reject a line that has not agreed in time."""
-        if self._evidence.has_agreed(seat, now) or self._is_aside(channel, seat):
+        if self._evidence.has_agreed(channel, seat, now) or self._is_aside(channel, seat):
             self._join(channel, seat, now)
         elif seat.newest_copy is None and seat.could_agree and now - seat.since > self._limits.farthest:
             self._reject(channel, seat)

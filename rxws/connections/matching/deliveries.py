@@ -140,7 +140,7 @@ class Deliveries(Generic[T]):
         self.copies += 1
         delivery.lines.add(seat.line)
         was_owed = seat.owed.pop(delivery.number, None) is not None
-        is_unique = self._memory.is_unique(delivery)
+        is_unique = self._memory.is_unique(delivery) and not seat.held.count(delivery.key)
         if is_unique and (was_owed or seat.line in self._reserved):
             lag = now - delivery.time
             self._lag = max(self._lag, lag)
@@ -256,9 +256,8 @@ class Deliveries(Generic[T]):
 
     def _hold(self, channel: Channel[T], seat: Seat[T], message: HeldMessage[T], now: float) -> None:
         seat.held.add(seat.arrivals, message)
-        if not seat.is_joined and self._memory.find(channel.name, message.key):
-            # An equal message followed the copy, so the copy is not evidence.
-            seat.first_copies = [each for each in seat.first_copies if each[1].key != message.key]
+        if self._memory.find(channel.name, message.key):
+            self._repeated(seat, message.key)
         is_reserved = seat.line in self._reserved
         if is_reserved and (channel.joined() or channel.orphaned_at is not None):
             self._shed(channel, seat, now)
@@ -310,12 +309,24 @@ class Deliveries(Generic[T]):
         for other in channel.seats.values():
             if other is seat:
                 continue
+            if not is_unique:
+                self._repeated(other, key)
             other.owed[delivery.number] = delivery
             other.could_agree = other.could_agree or (is_unique and other.state is not SeatState.EARLY)
             if (is_unique or other.is_joined) and (arrival := other.held.take(key)) is not None:
                 self._came(channel, other, delivery, arrival, now)
         for old in forgotten:
             self._forget(old, now)
+
+    def _repeated(self, seat: Seat[T], key: Hashable) -> None:
+        """Drop the evidence of a line that is not joined, if an equal message has followed it."""
+        if seat.is_joined:
+            return
+        seat.first_copies = [each for each in seat.first_copies if each[1].key != key]
+        if seat.newest_copy is not None and seat.newest_copy.key == key:
+            seat.newest_arrival, seat.newest_copy = seat.first_copies[-1] if seat.first_copies else (-1, None)
+        if seat.newest_copy is None:
+            seat.could_agree = seat.was_joined or any(self._evidence.unique_owed(seat))
 
     def _forget(self, old: Delivery, now: float) -> None:
         """Reject a line that owes a forgotten delivery, or let it deliver after a gap if no other line is joined."""

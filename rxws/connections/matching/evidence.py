@@ -10,8 +10,8 @@ from collections.abc import Hashable, Iterator
 from typing import Final, Generic, TypeVar
 
 from .memory import Delivery, Memory
-from .outcomes import Limits
-from .seats import Channel, Seat, SeatState
+from .outcomes import INCOMPARABLE, Limits
+from .seats import Channel, HeldMessage, Seat, SeatState
 
 __all__ = ["Evidence"]
 
@@ -56,14 +56,14 @@ class Evidence(Generic[T]):
         """Return the unique deliveries that a line owes, the oldest first."""
         return (each for each in seat.owed.values() if self._memory.is_unique(each))
 
-    def has_agreed(self, seat: Seat[T], now: float) -> bool:
+    def has_agreed(self, channel: Channel[T], seat: Seat[T], now: float) -> bool:
         """Return whether a line has agreed for ``settle`` seconds."""
         if seat.state is not SeatState.HELD:
             return seat.is_joined
         if seat.newest_copy is not None:
             is_plausible = seat.newest_copy.time > seat.complete_since
         else:
-            is_silent = seat.ahead_since == math.inf and seat.held.last_time < now - self._limits.settle
+            is_silent = seat.ahead_since == math.inf and self.last_new(channel, seat) < now - self._limits.settle
             is_plausible = is_silent and not seat.could_agree
         return is_plausible and self._owes_since(seat, now) - seat.complete_since >= self._limits.settle
 
@@ -76,13 +76,18 @@ class Evidence(Generic[T]):
         """
         if seat.newest_copy is not None:
             return math.inf
-        soon = seat.since + self._limits.settle
+        soon, first = seat.since + self._limits.settle, next(iter(seat.held.items()), (0,))[0]
         new = (
             each.time
-            for place, (_, each) in enumerate(seat.held.items())
-            if (place > 0 if channel.is_ordered else each.time > soon)
+            for arrival, each in seat.held.items()
+            if (arrival > first if channel.is_ordered else each.time > soon) and self._is_new(channel, seat, each)
         )
         return next(new, math.inf)
+
+    def last_new(self, channel: Channel[T], seat: Seat[T]) -> float:
+        """Return the arrival time of the last held message that no other line has; minus infinity if there is none."""
+        held = reversed(seat.held.items())
+        return next((each.time for _, each in held if self._is_new(channel, seat, each)), -math.inf)
 
     def may_follow(self, seat: Seat[T], ended: float) -> bool:
         """Return whether a line was subscribed when the other line ended, and then owed none of its old messages."""
@@ -95,16 +100,18 @@ class Evidence(Generic[T]):
         if seat.is_joined or not seat.held or channel.last_new > since or not channel.joined():
             return False
         first = self.first_copy(seat)
-        new = (
-            each.time
-            for arrival, each in seat.held.items()
-            if arrival > first and seat.held.count(each.key) == 1 and not self._memory.find(channel.name, each.key)
-        )
+        held = seat.held.items()
+        new = (each.time for arrival, each in held if arrival > first and self._is_new(channel, seat, each))
         return channel.last_new < next(new, channel.last_new) < since
 
     def is_over(self, seat: Seat[T], share: float = 1.0) -> bool:
         """Return whether a line holds more than this share of the limit."""
         return len(seat.held) > share * self._limits.messages or seat.held.size > share * self._limits.bytes
+
+    def _is_new(self, channel: Channel[T], seat: Seat[T], message: HeldMessage[T]) -> bool:
+        """Return whether a held message can be compared, and has no equal, held or remembered."""
+        is_sole = seat.held.count(message.key) == 1 and not self._memory.find(channel.name, message.key)
+        return is_sole and message.key is not INCOMPARABLE
 
     def _owes_since(self, seat: Seat[T], now: float) -> float:
         return next((each.time for each in self.unique_owed(seat)), now)

@@ -89,12 +89,12 @@ class Matcher(Deadlines[T]):
         other lines may lag by ``settle`` seconds.
         """
         since = now - self._limits.settle
-        seats = [seat for _, seat in self._seats_of(line)]
-        if any(seat.newest_copy is not None or seat.owed for seat in seats):
+        seats = list(self._seats_of(line))
+        if any(seat.newest_copy is not None or seat.owed for _, seat in seats):
             return False
-        if any(seat.ahead_since < since for seat in seats):
+        if any(seat.ahead_since < since for _, seat in seats):
             return True
-        return None if any(seat.held.last_time >= since for seat in seats) else False
+        return None if any(self._evidence.last_new(*each) >= since for each in seats) else False
 
     def is_joined(self, line: int) -> bool:
         """Return whether a line is joined in all channels. May be called from any thread."""
@@ -368,7 +368,7 @@ class Matcher(Deadlines[T]):
         seat = channel.seats.get(line)
         if seat is None:
             return False
-        return seat.is_ready or self._is_aside(channel, seat) or self._evidence.has_agreed(seat, now)
+        return seat.is_ready or self._is_aside(channel, seat) or self._evidence.has_agreed(channel, seat, now)
 
     def _follows(self, channel: Channel[T], seat: Seat[T], *, is_complete: bool) -> bool:
         """Return whether the reserved line can replace the ended line in this channel without a gap."""
@@ -377,6 +377,6 @@ class Matcher(Deadlines[T]):
             if seat.newest_copy is None:
                 seat.owed.clear()
             return True
-        if ended is None or seat.is_ready or self._evidence.has_agreed(seat, ended):
+        if ended is None or seat.is_ready or self._evidence.has_agreed(channel, seat, ended):
             return True
         return is_complete and self._evidence.may_follow(seat, ended)

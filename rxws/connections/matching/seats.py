@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import enum
 import math
-from collections.abc import Hashable, Iterable, Iterator, Mapping
+from collections.abc import Hashable, ItemsView, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Final, Generic, TypeVar
 
@@ -72,7 +72,7 @@ class Holding(Generic[T]):
     def __len__(self) -> int:
         return len(self._messages)
 
-    def items(self) -> Iterable[tuple[int, HeldMessage[T]]]:
+    def items(self) -> ItemsView[int, HeldMessage[T]]:
         """Return the messages with their arrival numbers."""
         return self._messages.items()
 

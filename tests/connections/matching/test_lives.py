@@ -27,7 +27,7 @@ def never_a_copy(self, seat, channel, key, now):
     """Replace the rule that finds copies by one that finds none."""
 
 
-def always_agrees(self, seat, now):
+def always_agrees(self, channel, seat, now):
     """Replace the rule that lines need evidence to agree with one that always lets them agree."""
     return True
 

@@ -252,6 +252,33 @@ def test_repeated_value_is_new_when_it_arrives_much_later():
     assert table.at(9.0, "3a").out == ["3a"]
 
 
+@pytest.mark.parametrize("beats", [("1h", "2h", "1h"), ("1h", "2h", "2h"), ("2h", "2h", "1h"), ("2h", "1h", "1h")])
+def test_copy_is_no_evidence_when_an_equal_message_follows(beats):
+    """Heartbeats do not show that a reserved line has what the ended line delivered, in any order of their arrivals."""
+    table = rotation(unordered=("x",))
+    for place, beat in enumerate(beats):
+        table.at(0.1 + place / 10, beat)
+    table.at(0.5, "1a").at(0.6, "2z").tick(0.7, 1.1)
+    table.matcher.ended(1, 1.2)
+    table.matcher.replace(2, 1.2, is_complete=True)
+    assert GapFound(0.5, 1.2, ("x",)) in table.out
+
+
+def test_earlier_copies_are_evidence_when_the_newest_one_is_repeated():
+    """A heartbeat that arrives again is no evidence, and leaves the evidence of the other messages."""
+    table = rotation().at(0.1, "1a").at(0.2, "2a").at(0.3, "1h").at(0.4, "2h").at(0.45, "1h").tick(0.7)
+    assert table.matcher.agrees(2, 0.7)
+
+
+def test_line_that_has_only_heartbeats_joins_another_one_that_has_only_heartbeats():
+    """Repeated messages do not hinder the agreement in silence: such lines are neither held nor opened again."""
+    table = Table().acknowledge(0.0, 1, 2)
+    for tenth in range(1, 110, 3):
+        table.at(tenth / 10, "1h").at(tenth / 10 + 0.1, "2h").tick(tenth / 10 + 0.2)
+    assert table.matcher.is_joined(2)
+    assert Reopen(2) not in table.out
+
+
 def test_reach_grows_with_the_lag_up_to_farthest():
     """``reach`` is four times the largest lag of a copy, but at least the limit ``reach`` and at most ``farthest``."""
     table = two_joined(farthest=6.0)
