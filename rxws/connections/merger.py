@@ -33,13 +33,17 @@ COMPARABLE: Final = frozenset({str, bytes})
 
 @dataclass(slots=True, eq=False)
 class Source:
-    """A frame, its message (which may be a ``Many``), and the connection on which it arrived, with its sink."""
+    """A frame, its message (which may be a ``Many``), and the connection on which it arrived, with its sink.
+
+    ``order`` is its place among the frames that an overlap holds.
+    """
 
     number: int
     sink: Sink
     frame: Frame
     message: Any
     received: int
+    order: int = 0
 
 
 #: A message, as the frame that contains it and its place in that frame.

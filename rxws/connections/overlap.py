@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import enum
 import functools
+import itertools
 from collections.abc import Callable, Hashable, Iterable
 from typing import Any, Final
 
@@ -84,6 +85,7 @@ class Overlap(Merger):
         self.duplicates = 0
         self.is_released = self.has_mixed = False
         self._has_ended = self._is_recalling = False
+        self._order = itertools.count()
         # The gaps that the new connection had before it agreed.
         self._missed: list[Unit] = []
         self._old = old
@@ -173,8 +175,11 @@ class Overlap(Merger):
         if reason == "idle":
             # The silence of a connection that was given up for it is no evidence.
             self._matcher.was_blocked(self._now())
-        self._matcher.out += [(unit,) for unit in self._missed]
         self._matcher.replace(new.number, self._now(), is_complete=reason == "rotation" and self._old.is_complete)
+        # The matcher releases one channel after the other, but a gap of the new connection belongs between the messages
+        # of all channels.
+        self._matcher.out.sort(key=lambda each: each[0][0].order if isinstance(each, tuple) else -1)
+        self._matcher.out[:0] = [(unit,) for unit in self._missed]
         self._flush()
         self.duplicates = self._matcher.copies
         self.is_released = True
@@ -238,6 +243,7 @@ class Overlap(Merger):
             return
         is_old = number == self._old.number
         self.held += not (is_old or self.is_released)
+        unit[0].order = next(self._order)
         if is_old or not self._is_repeated(number, channel, key, unit):
             super()._match(number, channel, key, unit, size)
 
@@ -263,6 +269,7 @@ class Overlap(Merger):
         return self._matcher.owner(channel) not in (None, number)
 
     def _gap_arrived(self, number: int, unit: Unit, now: float) -> None:
+        unit[0].order = next(self._order)
         # Announce it if the connection delivers. Otherwise the connection must agree again from now on.
         if number == self._old.number or self.is_released:
             self._matcher.out.append((unit,))

@@ -94,6 +94,26 @@ async def test_messages_during_the_release_are_delivered_after_the_held_ones():
     await asyncio.wait({old.reader, new.reader})
 
 
+async def test_gap_of_the_new_connection_is_released_between_the_messages_of_all_channels():
+    """If the old connection has ended, a Gap of the new one stands before the later messages of each channel."""
+    wiring = Wiring()
+    both, _, old, new = two_connections(wiring)
+    gap, items = rxws.Gap(1.0, 2.0), []
+    wiring.router.messages.subscribe(items.append)
+    for message in ("A1", "B1"):
+        old.inbound.sink(message, message, 1)
+    for channel in "AB":
+        new.change_channel(channel, True)
+    old.reader.cancel()
+    await asyncio.sleep(0)
+    for message in ("A2", "B2", "c", gap, "A3", "B3"):
+        new.inbound.sink(str(message), message, 2)
+    await both.release(new, "network")
+    assert items == ["A1", "B1", "A2", "B2", "c", gap, "A3", "B3"]
+    new.reader.cancel()
+    await asyncio.wait({old.reader, new.reader})
+
+
 async def test_many_messages_that_are_let_go_at_once_are_waited_for():
     """If a late channel releases many messages at once, other tasks run in between, and a caller can await the end."""
     wiring = Wiring()

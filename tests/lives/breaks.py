@@ -29,10 +29,10 @@ def _drop_a_held_message(replace: Any) -> Any:
     return without_one
 
 
-def _hand_on_in_another_order(replace: Any) -> Any:
-    def reversed_(self: Any, line: int, now: float, *, is_complete: bool) -> None:
-        replace(self, line, now, is_complete=is_complete)
-        self.out.reverse()
+def _hand_on_in_another_order(flush: Any) -> Any:
+    def reversed_(self: Any) -> None:
+        self._matcher.out.reverse()
+        flush(self)
 
     return reversed_
 
@@ -194,10 +194,7 @@ BREAKS: dict[str, tuple[str, Make]] = {
         "rxws.connections.matching.evidence:Evidence.has_agreed",
         _trust_the_new_one,
     ),
-    "held messages change their order": (
-        "rxws.connections.matching.matcher:Matcher.replace",
-        _hand_on_in_another_order,
-    ),
+    "held messages change their order": ("rxws.connections.merger:Merger._flush", _hand_on_in_another_order),
     "a gap of the source is dropped": (
         "rxws.messages.dispatcher:FrameDispatcher._announce",
         lambda _announce: lambda self, frame, gap: None,

@@ -86,8 +86,7 @@ class Evidence(Generic[T]):
 
     def last_new(self, channel: Channel[T], seat: Seat[T]) -> float:
         """Return the arrival time of the last held message that no other line has; minus infinity if there is none."""
-        held = reversed(seat.held.items())
-        return next((each.time for _, each in held if self._is_new(channel, seat, each)), -math.inf)
+        return next((each.time for each in reversed(seat.held) if self._is_new(channel, seat, each)), -math.inf)
 
     def may_follow(self, seat: Seat[T], ended: float) -> bool:
         """Return whether a line was subscribed when the other line ended, and then owed none of its old messages."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import enum
 import math
-from collections.abc import Hashable, ItemsView, Iterator, Mapping
+from collections.abc import Hashable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Final, Generic, TypeVar
 
@@ -72,7 +72,11 @@ class Holding(Generic[T]):
     def __len__(self) -> int:
         return len(self._messages)
 
-    def items(self) -> ItemsView[int, HeldMessage[T]]:
+    def __reversed__(self) -> Iterator[HeldMessage[T]]:
+        """Iterate over the messages, the newest first."""
+        return reversed(self._messages.values())
+
+    def items(self) -> Iterable[tuple[int, HeldMessage[T]]]:
         """Return the messages with their arrival numbers."""
         return self._messages.items()
 
@@ -119,7 +123,7 @@ class Holding(Generic[T]):
     @property
     def last_time(self) -> float:
         """When the last message arrived; minus infinity without messages."""
-        return next((each.time for each in reversed(self._messages.values())), -math.inf)
+        return next((each.time for each in reversed(self)), -math.inf)
 
 
 @dataclass(eq=False, slots=True)

@@ -378,8 +378,9 @@ class Venue:
         elif act.kind == "signal":
             self._signal()
         elif act.kind == "outage":
-            # A server that replays messages has no outages: it would have to replay the report of the outage, too.
-            if self.settings.tells and not self.settings.replays and self._out_since is None:
+            # A server that sends missed messages again has no outages: it would have to send their reports again, too.
+            sends_again = self.settings.replays or self.settings.is_resumed
+            if self.settings.tells and not sends_again and self._out_since is None:
                 self._out_since = self._loop.time()
                 self._timers["outage"] = self._loop.call_later(act.value, self._end_outage)
         elif act.kind == "begin anew":
