@@ -26,9 +26,7 @@ __all__ = [
 ]
 
 #: How coroutine functions are used with operators, for error texts.
-USE_OF_COROUTINES: Final = (
-    "use ops.map(function), ops.flat_map(asyncio.ensure_future) in pipe, or pass the function to add_handler"
-)
+USE_OF_COROUTINES: Final = "use rxws.operators.map_async(function) in pipe, or pass the function to add_handler"
 
 
 def is_coroutine_function(function: object) -> bool:

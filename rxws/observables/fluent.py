@@ -54,8 +54,8 @@ class FluentOperators(Observable[T_co], metaclass=_WithoutOperators):
             ws.messages.pipe(ops.map(lambda trade: float(trade["p"])), ops.buffer_with_time(1.0))
 
         Operators do not await. If an operator of reactivex was given a coroutine function, the sequence ends with
-        TypeError at the first item. Only ``ops.map`` may be given one, if a later operator awaits the coroutines:
-        ``ops.map(function), ops.flat_map(asyncio.ensure_future)``.
+        TypeError at the first item. Use ``rxws.operators.map_async(function)``. Only ``ops.map`` may be given one, if a
+        later operator awaits the coroutines: ``ops.map(function), ops.flat_map(asyncio.ensure_future)``.
         """
         result: Any = self
         for operator in operators:

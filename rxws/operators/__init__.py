@@ -6,6 +6,7 @@
 
     conflate            the newest message of each key, for a consumer that is slower than the feed
     as_type             messages as Structs, dataclasses or TypedDicts, which type checkers know
+    map_async           the results of a coroutine function, with a limit for calls and for waiting messages
     windows             messages grouped by the time in them: a candle per minute and symbol
     detect_gaps         gaps in sequence numbers
     stale_after         keys that are silent while others are not
@@ -20,13 +21,14 @@ Common rules:
   function raises. It logs this (at most once a second), counts the message as rejected, and emits
   :class:`~rxws.MessageRejected` on the ``events`` of the feed that the Observable belongs to. Filter first to avoid
   this. The ``Gap`` objects of a stream made with ``gaps=True`` have no keys and are rejected too, except by
-  ``as_type``, which passes them on. ``detect_gaps`` leaves nothing out. An Observable that is not an AsyncObservable
-  belongs to no feed; then the operator only logs.
+  ``as_type`` and ``map_async``, which pass them on. ``detect_gaps`` leaves nothing out. An Observable that is not an
+  AsyncObservable belongs to no feed; then the operator only logs.
 - When the source ends or fails, an operator first delivers what it holds.
 - Time passes on the scheduler that ``subscribe`` is given; by default, this is the loop's clock. Outside an event loop,
   operators that wait need a scheduler.
 """
 
+from .asynchronous import map_async
 from .conflation import Conflated, conflate
 from .iteration import to_async_iterator
 from .sequences import SequenceGap, detect_gaps
@@ -43,6 +45,7 @@ __all__ = [
     "as_type",
     "conflate",
     "detect_gaps",
+    "map_async",
     "stale_after",
     "to_async_iterator",
     "windows",

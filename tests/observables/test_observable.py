@@ -379,7 +379,7 @@ async def test_subscriber_when_an_item_is_a_coroutine(hot):
     emit(hot, 1, 2, 3)
     (error,) = errors
     assert isinstance(error, TypeError)
-    assert "flat_map(asyncio.ensure_future)" in str(error)
+    assert "map_async(function)" in str(error)
     assert items == [1]
     assert not hot.observed
 

@@ -92,7 +92,7 @@ def source_of(wiring: Wiring) -> HotObservable[Any]:
 MODULES = [module.name for module in pkgutil.iter_modules(rxops.__path__, "rxws.operators.")]
 
 
-@pytest.mark.parametrize("name", ["as_type", "conflate", "detect_gaps", "stale_after", "to_async_iterator", "windows"])
+@pytest.mark.parametrize("name", [name for name in rxops.__all__ if name.islower()])
 def test_example_when_run(name: str) -> None:
     """The example in each operator's docstring prints the output that it shows."""
     function = getattr(rxops, name)

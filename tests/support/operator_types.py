@@ -20,6 +20,10 @@ class Quote(TypedDict):
     s: str
 
 
+async def price_of(trade: Trade) -> float:
+    return trade.p
+
+
 async def typed(messages: AsyncObservable[Any], trades: AsyncObservable[Trade], plain: Observable[Trade]) -> None:
     assert_type(messages.pipe(rxops.as_type(Trade)), AsyncObservable[Trade])
     assert_type(messages.pipe(rxops.as_type(Quote, strict=False)), AsyncObservable[Quote])
@@ -29,6 +33,7 @@ async def typed(messages: AsyncObservable[Any], trades: AsyncObservable[Trade], 
     assert_type(trades.pipe(rxops.windows(60, time="T")), AsyncObservable[rxops.Window[Trade]])
     assert_type(trades.pipe(rxops.detect_gaps("u")), AsyncObservable[Trade | rxops.SequenceGap])
     assert_type(trades.pipe(rxops.stale_after(5)), AsyncObservable[rxops.Stale | rxops.Recovered])
+    assert_type(trades.pipe(rxops.map_async(price_of, concurrency=5)), AsyncObservable[float])
     assert_type(plain.pipe(rxops.conflate()), Observable[rxops.Conflated[Trade]])
     async for trade in messages.pipe(rxops.as_type(Trade), rxops.to_async_iterator(100, "drop_oldest")):
         assert_type(trade, Trade)
