@@ -6,6 +6,7 @@ The public names::
         ReactiveWebSocket               a feed made from a URL
         AsyncWebsocketStreamInterface   a feed made from a subclass with three hooks
         LineStatistics                  a snapshot of one line of a feed that has several
+        ShardStatistics                 a snapshot of one shard of a feed with ``channels_per_connection``
         Heartbeat                       a message that is sent regularly, and its answer
         Rate                            a rate limit that feeds share
         State                           whether a feed is connecting, connected, rotating, waiting, closed or failed
@@ -154,7 +155,7 @@ from .reporting.events import (
     SubscriptionFailed,
     Unacknowledged,
 )
-from .reporting.state import LineStatistics, State, Statistics
+from .reporting.state import LineStatistics, ShardStatistics, State, Statistics
 from .streams.backfill import Backfilled
 from .streams.latest import LatestTable
 from .streams.resync import Resynced
@@ -200,6 +201,7 @@ __all__ = [
     "RxwsError",
     "SendFailed",
     "SendTimeout",
+    "ShardStatistics",
     "Snapshot",
     "State",
     "Statistics",

@@ -95,13 +95,19 @@ class AsyncWebsocketStreamInterface(Consuming[T], metaclass=ABCMeta):
             are compared by ``_message_identity``, by default by whole frames. Everything that is sent on each new
             connection, and every channel of :meth:`multiplex`, is sent on every line; :meth:`send` uses the first line
             that is live. Lines rotate one after the other. Default 1.
+        channels_per_connection: the largest number of channels of :meth:`multiplex` on one connection. Further
+            channels are subscribed on further connections, which are opened as needed, and closed when they have been
+            empty for a minute. A subscription of several names counts as one channel. If a connection is lost,
+            the streams of its channels get a ``Gap``, and so do streams without a channel. The feed is live while all
+            connections are; :meth:`send` uses the first one that is live. By default None: one connection for all.
         should_retry: a function that takes the exception of a failed attempt to connect. True retries, False ends the
             feed, and None applies the rule described at :exc:`~rxws.ConnectFailed`.
 
     Raises:
         RuntimeError: no event loop is running.
         TypeError: an option is unknown or has the wrong type.
-        ValueError: a time is negative or not finite, or is zero where zero is not allowed.
+        ValueError: a time is negative or not finite, or is zero where zero is not allowed; or options exclude each
+            other, such as ``lines`` and ``channels_per_connection``.
 
     Example::
 

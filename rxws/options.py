@@ -40,6 +40,7 @@ class FeedOptions(TypedDict, total=False):
     sequence: Hashable | list[Any] | Callable[[Any], Any] | None
     key: Hashable | Callable[[Any], Any] | None
     lines: int
+    channels_per_connection: int | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -70,6 +71,7 @@ class Options:
     sequence: Hashable | list[Any] | Callable[[Any], Any] | None = None
     key: Hashable | Callable[[Any], Any] | None = None
     lines: int = 1
+    channels_per_connection: int | None = None
 
     @classmethod
     def of(cls, kind: type, options: FeedOptions) -> Options:
@@ -116,8 +118,13 @@ class Options:
                 check_count(f"the {unit} of {option}", limit[0])
                 check_seconds(f"the seconds of {option}", limit[1], zero=False)
         check_count("lines", self.lines)
-        if self.lines > 1 and self.resume is not None:
-            raise ValueError("resume does not work with several lines yet")
+        if self.channels_per_connection is not None:
+            check_count("channels_per_connection", self.channels_per_connection)
+        if self.lines > 1 and self.channels_per_connection is not None:
+            raise ValueError("lines and channels_per_connection do not work together yet: choose one of them")
+        for option, is_set in ("lines", self.lines > 1), ("channels_per_connection", self.channels_per_connection):
+            if is_set and self.resume is not None:
+                raise ValueError(f"resume does not work with {option} yet")
         for option, needed in ("cursor", "resume"), ("sequence", "resume"), ("key", "sequence"):
             if getattr(self, option) is not None and getattr(self, needed) is None:
                 raise ValueError(f"{option} has no effect without {needed}")

@@ -46,6 +46,12 @@ LINE_HELP: Final[Mapping[str, str]] = {
 }
 """The help text of each statistic of a line."""
 
+SHARD_HELP: Final[Mapping[str, str]] = {
+    "channels": "Channels that the shard subscribes.",
+    "last_message_age": "Seconds since the last message of the shard.",
+}
+"""The help text of each statistic of a shard."""
+
 GAUGES: Final[Mapping[str, str]] = {
     "streams": "",
     "pending": "",
@@ -54,6 +60,9 @@ GAUGES: Final[Mapping[str, str]] = {
     "complete_since": "_timestamp_seconds",
 }
 """The statistics whose values may decrease, each with the unit in its metric's name. All others are counters."""
+
+PARTS: Final = frozenset({"lines", "shards"})
+"""The statistics that are tuples of the statistics of parts."""
 
 LABELS: Final[Mapping[str, str]] = {"reconnects": "reason"}
 """The second label of each statistic that is a mapping."""
@@ -72,6 +81,8 @@ class FeedCollector(Collector):
     * ``rxws_reconnects_total`` has the label ``reason``.
     * If the feed has several lines, ``rxws_line_is_joined``, ``rxws_line_firsts_total`` and ``rxws_line_lag_seconds``
       have the label ``line``, which is 1 for the first.
+    * With ``channels_per_connection``, ``rxws_shard_channels`` and ``rxws_shard_last_message_age_seconds`` have the
+      label ``shard``, which is 1 for the first.
     * ``rxws_live`` is 1 while a connection delivers, otherwise 0.
     * ``rxws_state`` is a state set: 1 for the current :class:`~rxws.State`, 0 for the others.
 
@@ -115,24 +126,31 @@ class FeedCollector(Collector):
         for name, feed in self._feeds.items():
             statistics, state = feed.statistics(), feed.state.value
             for field in fields(statistics):
-                if field.name != "lines":
+                if field.name not in PARTS:
                     _add(families[field.name], name, getattr(statistics, field.name))
             for number, line in enumerate(statistics.lines, 1):
                 for each in LINE_HELP:
                     if (value := getattr(line, each)) is not None:
                         families[f"line_{each}"].add_metric([name, str(number)], float(value))
+            for number, shard in enumerate(statistics.shards, 1):
+                for each in SHARD_HELP:
+                    if (value := getattr(shard, each)) is not None:
+                        families[f"shard_{each}"].add_metric([name, str(number)], float(value))
             families["live"].add_metric([name], float(state.is_live))
             families["state"].add_metric([name], {each.value: each is state for each in State})
         yield from families.values()
 
     def _families(self) -> dict[str, Any]:
         families: dict[str, Any] = {
-            field.name: _family(field.name) for field in fields(Statistics) if field.name != "lines"
+            field.name: _family(field.name) for field in fields(Statistics) if field.name not in PARTS
         }
         labels = ["feed", "line"]
         families["line_is_joined"] = GaugeMetricFamily("rxws_line_is_joined", LINE_HELP["is_joined"], labels=labels)
         families["line_firsts"] = CounterMetricFamily("rxws_line_firsts", LINE_HELP["firsts"], labels=labels)
         families["line_lag"] = GaugeMetricFamily("rxws_line_lag_seconds", LINE_HELP["lag"], labels=labels)
+        for name, help_text in SHARD_HELP.items():
+            metric = f"rxws_shard_{name}{GAUGES.get(name, '')}"
+            families[f"shard_{name}"] = GaugeMetricFamily(metric, help_text, labels=["feed", "shard"])
         families["live"] = GaugeMetricFamily("rxws_live", "1 while a connection delivers.", labels=["feed"])
         families["state"] = StateSetMetricFamily("rxws_state", "The state of the feed.", labels=["feed"])
         return families

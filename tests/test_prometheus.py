@@ -11,7 +11,7 @@ from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.openmetrics.exposition import generate_latest as generate_open_metrics
 
 import rxws
-from rxws.prometheus import HELP, LINE_HELP, FeedCollector
+from rxws.prometheus import HELP, LINE_HELP, SHARD_HELP, FeedCollector
 
 
 def text_of(*feeds):
@@ -90,10 +90,11 @@ async def test_every_statistic_is_a_metric():
     """Every field of ``Statistics`` is a metric and has its own help text."""
     async with rxws.testing.FeedServer() as server, rxws.ReactiveWebSocket(server.url, name="all") as ws:
         text = text_of(ws)
-    names = {field.name for field in fields(rxws.Statistics)} - {"lines"}
+    names = {field.name for field in fields(rxws.Statistics)} - {"lines", "shards"}
     for name in names:
         assert re.search(rf"^# HELP rxws_{name}\w* [A-Z]", text, re.MULTILINE), name
     assert HELP.keys() == names
+    assert SHARD_HELP.keys() == {field.name for field in fields(rxws.ShardStatistics)} - {"state"}
     assert LINE_HELP.keys() == {field.name for field in fields(rxws.LineStatistics)} - {"state"}
 
 
@@ -111,6 +112,23 @@ async def test_each_line_has_its_own_metrics():
         assert f'rxws_line_firsts_total{{feed="two",line="{line}"}}' in text
         assert f'rxws_line_is_joined{{feed="two",line="{line}"}} 1.0' in text
     assert 'rxws_line_lag_seconds{feed="two",line=' in text
+
+
+async def test_each_shard_has_its_own_metrics():
+    """A feed with ``channels_per_connection`` exports the statistics of each connection, under its number."""
+    async with (
+        rxws.testing.FeedServer() as server,
+        rxws.ReactiveWebSocket(server.url, name="many", channels_per_connection=2) as ws,
+    ):
+        streams = [ws.multiplex({"sub": number}, filters=[{"c": number}]) for number in range(3)]
+        await ws.wait_connected()
+        for connection in server.connections:
+            await connection.send({"c": 0})
+        await anext(streams[0])
+        text = text_of(ws)
+    assert 'rxws_shard_channels{feed="many",shard="1"} 2.0' in text
+    assert 'rxws_shard_channels{feed="many",shard="2"} 1.0' in text
+    assert 'rxws_shard_last_message_age_seconds{feed="many",shard="1"}' in text
 
 
 async def test_metrics_are_read_in_any_thread_while_messages_flow():

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Final
 
-from ..messages.router import Router
-from ..reporting.event import Reason
+from ..reporting.event import GapReason, Reason
 from ..reporting.events import Connected, Disconnected, Overflowed, Quiet, Resumed, Rotated
 from ..reporting.log_limit import ONCE
 from ..reporting.reporter import Reporter
@@ -25,11 +25,11 @@ class ConnectionReporter:
 
     Attributes:
         reporter: logs, counts and emits.
-        router: announces gaps to its receivers, and knows the last message.
+        report_gap: counts, emits and announces a gap.
     """
 
     reporter: Reporter
-    router: Router
+    report_gap: Callable[[float, float, GapReason], None]
 
     def connected(self, number: int, attempt: int) -> None:
         """Report that a connection takes over. It was opened by the attempt with the number ``attempt``."""
@@ -43,7 +43,7 @@ class ConnectionReporter:
 
     def gap(self, since: float, reason: Reason, until: float | None = None) -> None:
         """Report that messages from ``since`` to ``until`` may be missing, in seconds since the epoch; None: now."""
-        self.router.report_gap(since, self.reporter.now() if until is None else until, reason)
+        self.report_gap(since, self.reporter.now() if until is None else until, reason)
 
     def resumed(self, number: int, replayed: int = 0) -> None:
         """Report that a connection begins where the lost one ended. ``replayed`` is the number of repeated messages."""

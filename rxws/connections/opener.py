@@ -15,6 +15,7 @@ from ..messages.frames import Frame, Websocket, frames_of
 from ..messages.reader import Reader
 from ..options import Options
 from ..reporting.cancellation import FAILURES, is_being_cancelled
+from ..reporting.event import GapReason
 from ..reporting.state import State
 from .backoff import Address, Backoff
 from .connection import Connection
@@ -52,6 +53,10 @@ class RotationHost(Protocol):
 
     async def wait_rotation_due(self) -> None:
         """Run the rotation hook, and return when a new connection is due. The feed reports what the hook raises."""
+
+    @property
+    def report_gap(self) -> Callable[[float, float, GapReason], None]:
+        """Reports that messages of this line may be missing, from a time to another, for a reason."""
 
     def enter(self, state: State) -> None:
         """Set the state of the feed."""
@@ -126,7 +131,7 @@ class Opener:
         self.options: Final = options
         self._loop = dispatcher.router.context.loop
         self._reporter = dispatcher.reporter
-        self.connection_reporter: Final = ConnectionReporter(self._reporter, dispatcher.router)
+        self.connection_reporter: Final = ConnectionReporter(self._reporter, host.report_gap)
         self._host = host
         self.sender: Final = sender
         # Each connection, and whether it is subscribed.
@@ -176,6 +181,7 @@ class Opener:
         counters = self._reporter.counters
         counters.opened += 1
         connection = Connection(websocket, counters.opened, self._loop, self._reporter, self.sender.answer)
+        connection.inbound.report_gap = self._host.report_gap
         if self._answer is not None:
             parse = without_answers(parse, self._answer, connection.inbound)
         frames = functools.partial(frames_of, websocket, self._reporter)

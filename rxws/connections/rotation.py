@@ -208,14 +208,18 @@ class Rotation(Line):
 
     async def _forget(self, overlap: Overlap, left: Connection) -> None:
         """Let the remaining connection deliver directly, as soon as no later message on it can be a copy."""
-        router = self._dispatcher.router
-        router.is_holding = lambda: overlap.is_holding
+        holding = self._dispatcher.router.holding
+
+        def is_holding() -> bool:
+            return overlap.is_holding
+
+        holding.add(is_holding)
         try:
             while not (overlap.is_over() or await self._ended_within(POLL_INTERVAL, left)):
                 pass
             await overlap.drained()
         finally:
-            router.is_holding = lambda: False
+            holding.discard(is_holding)
             overlap.forget(left)
 
     async def _overlap_forgotten(self, old: Connection) -> bool:
@@ -253,9 +257,9 @@ class Rotation(Line):
         if self._forgetting is not None:
             self._forgetting.cancel()
 
-    def statistics(self) -> tuple[()]:
-        """Return nothing, because there is one line."""
-        return ()
+    def statistics(self) -> dict[str, Any]:
+        """Return no fields, because there is one line."""
+        return {}
 
     @property
     def tasks(self) -> list[asyncio.Task[Any]]:

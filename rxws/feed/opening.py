@@ -28,6 +28,7 @@ class Opening:
     Attributes:
         name: the name of the user's opening hook, or the address, for the texts of failures.
         addresses: the addresses of the feed, whose delays all lines share.
+        backoff: the backoff of the first line.
     """
 
     def __init__(self, loop: asyncio.AbstractEventLoop, reporter: Reporter, hooks: Hooks, options: Options) -> None:
@@ -37,6 +38,7 @@ class Opening:
         self._hooks = hooks
         self._options = options
         limit = options.connect_limit
+        self.backoff = self.make_backoff(1)
         self._handshakes = None if limit is None else PrioritySendQueue(loop, window_of(limit, loop))
 
     def make_backoff(self, line: int) -> Backoff:

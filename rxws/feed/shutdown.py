@@ -53,6 +53,11 @@ class Shutdown:
         """Whether the shutdown has begun."""
         return self._closing is not None or self.ended.done()
 
+    @property
+    def is_over(self) -> bool:
+        """Whether the shutdown has begun, or the loop is closed."""
+        return self.has_begun or self._loop.is_closed()
+
     def request(self) -> asyncio.Future[None]:
         """Begin the shutdown for the current task, which will wait for it.
 

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from typing import Any, Protocol
 
 from ..connections.connection import Connection
-from ..reporting.state import LineStatistics
 
 __all__ = ["FrameSource"]
 
@@ -40,5 +39,5 @@ class FrameSource(Protocol):
     def rotate(self) -> asyncio.Future[bool]:
         """Replace the connection now."""
 
-    def statistics(self) -> tuple[LineStatistics, ...]:
-        """Return a snapshot of each line, if there are several. May be called from any thread."""
+    def statistics(self) -> Mapping[str, Any]:
+        """Return fields of ``Statistics``: a snapshot of each line, if there are several. Safe from any thread."""

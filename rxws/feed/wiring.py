@@ -13,12 +13,8 @@ from weakref import proxy
 from reactivex import abc
 
 from ..checks import check_seconds
-from ..connections.arbitration import Arbitration
 from ..connections.connection import Connection
-from ..connections.connection_reporter import ConnectionReporter
 from ..connections.ledger import Ledger
-from ..connections.opener import Opener, RotationHost
-from ..connections.rotation import Rotation
 from ..display.cells import in_notebook, on_rerun
 from ..display.feed_view import FeedView, replace_namesake
 from ..errors import ConnectFailed, FeedClosed, RxwsError, SendFailed
@@ -34,6 +30,7 @@ from ..reporting.events import Event
 from ..reporting.redaction import redact
 from ..reporting.reporter import Reporter
 from ..reporting.state import TRANSITIONS, State, Statistics
+from ..sending.channel_groups import make_channels
 from ..sending.channels import Channel
 from ..sending.sender import Sender
 from ..streams.availability import Availability
@@ -43,7 +40,8 @@ from ..streams.stream_options import StreamOptions
 from ..streams.stream_receiver import StreamReceiver
 from ..streams.unmatched import UnmatchedFilters
 from .hooks import Hooks, close_with_hook, running_hook
-from .lines import Lines
+from .line_factory import LineFactory
+from .membership import Membership
 from .opening import Opening
 from .requests import exchange
 from .resuming import keep_recent
@@ -73,6 +71,7 @@ class Feed:
         line: 1: the feed is the host of its first line.
         live_or_ended: an event that is set while the state is live, and after the end of the feed.
         opener: opens websockets, for all lines.
+        report_gap: reports to all receivers that messages may be missing.
     """
 
     line = 1
@@ -93,14 +92,15 @@ class Feed:
         self.state = CurrentObservable(self.context, State.CONNECTING)
         self.live_or_ended = asyncio.Event()
         self.router = Router(self.context, hooks.identity)
-        self._availability = self._make_availability()
+        self.report_gap = self.router.report_gap
         self.sender = Sender(self.reporter, options, self.check_open)
-        self._unmatched = UnmatchedFilters(self.router, lambda: self.sender.is_subscribed)
+        self.channels = make_channels(self.sender, options, self.reporter)
+        self._availability = self._make_availability()
+        self._unmatched = UnmatchedFilters(self.router, lambda: self.channels.is_subscribed)
         self.dispatcher = FrameDispatcher(self.context, self.router, hooks)
-        self.recent = keep_recent(hooks, options, self.reporter, self.router, self.sender)
+        self.recent = keep_recent(hooks, options, self.reporter, self.router, self.channels)
         self.dispatcher.recent = self.recent
         self.opener = Opening(self.loop, self.reporter, hooks, options)
-        self._backoff = self.opener.make_backoff(self.line)
         self.source = self._make_source()
         self._hooks = hooks
         self.handlers: set[CoroutineHandler] = set()
@@ -125,20 +125,15 @@ class Feed:
         return None if self.recent is None else self.recent.cursor()
 
     def _make_source(self) -> FrameSource:
-        count = self.options.lines
-        if count == 1:
-            return Rotation(self.context, self, self._make_opener(self))
-        report = ConnectionReporter(self.reporter, self.router)
-        arbitration = Arbitration(self.context, self.dispatcher, self.sender, self.options, report)
-        return Lines(self.context, self, arbitration, self._make_opener, count)
-
-    def _make_opener(self, host: RotationHost) -> Opener:
-        backoff = self._backoff if host is self else self.opener.make_backoff(host.line)
-        return Opener(host, self.sender, self.dispatcher, backoff, self.options)
+        factory = LineFactory(self.context, self, self.dispatcher, self.opener, self.options)
+        return factory.make_source(self.channels)
 
     def _make_availability(self) -> Availability:
         # Availability does not refer to the feed, because a reference to a stream must not keep the feed alive.
-        state, router = self.state, self.router
+        state, router, available = self.state, self.router, self.sender.connection_available
+        if self.options.channels_per_connection is not None:
+            # A stream does not wait for the connections of other channels.
+            return Availability(lambda: available.is_set() and not router.is_holding(), available)
         return Availability(lambda: state.value.is_live and not router.is_holding(), self.live_or_ended)
 
     def _start(self) -> None:
@@ -187,31 +182,24 @@ class Feed:
         self.context.check()
         if channel.takes_cursor and self.recent is None:
             raise TypeError("subscribe: a parameter for the cursor needs the feed's option resume=")
-        is_subscribed = functools.partial(self.sender.has_subscribed, channel.identity)
+        member = Membership(self.channels, channel, self._closing)
         is_named = channel.filters_from is not None
-        parsed = self.sender.channels.filter_by_name(channel) if is_named else Filter.parse(filters)
+        parsed = self.channels.filter_by_name(channel) if is_named else Filter.parse(filters)
         if channel.ended is not None or is_named:
             self.dispatcher.watch_arrivals(each.inbound for each in self.source.connections)
-        availability = self._availability.limited_to(is_subscribed)
+        availability = self._availability.limited_to(member)
         stream = self.stream(parsed, options, availability)
         if availability.is_available():
             stream.is_late = True
         if not self.is_closing:
-            wanted = self.sender.add_reference(channel, parsed)
-            wanted.receivers.add(stream.receiver)
-            stream.renew = functools.partial(self.sender.resubscribe, wanted)
-            stream.wait_subscribed = functools.partial(self.sender.wait_subscribed, wanted)
-            stream.when_ended(functools.partial(self._remove_reference, wanted, stream.receiver))
-            if wanted.consent is not None:
+            member.channel, member.receiver = self.channels.add_reference(channel, parsed), stream.receiver
+            member.channel.receivers.append(stream.receiver)
+            stream.when_ended(member.end)
+            stream.member = member
+            if member.channel.consent is not None:
                 # Messages of the old subscription may still arrive, and messages between the subscriptions are missing.
-                self.sender.when_subscribed_again(wanted.identity, stream.hold_back)
+                self.channels.when_subscribed_again(channel.identity, stream.hold_back)
         return stream
-
-    def _remove_reference(self, channel: Channel, receiver: StreamReceiver[Any]) -> None:
-        channel.receivers.discard(receiver)
-        # A stream may be garbage-collected after its loop was closed.
-        if not (self.is_closing or self.loop.is_closed()):
-            self.sender.remove_reference(channel)
 
     def add_handler(
         self, function: Callable[[Any], object], filters: object, options: StreamOptions
@@ -351,7 +339,7 @@ class Feed:
         else:
             # There is a bug in rxws, or reconnect_delays raised.
             why = redact(f"the rotation failed: {error!r}")
-        fatal = ConnectFailed(None, why, self._backoff.attempts)
+        fatal = ConnectFailed(None, why, self.opener.backoff.attempts)
         fatal.__cause__ = error
         return fatal
 
@@ -383,6 +371,11 @@ class Feed:
         """Return the feed's display in a notebook. May be called from any thread."""
         return self._view.show(title, self.state.value, self.statistics(), self.error)
 
+    def _complete_since(self) -> float | None:
+        # The ledger does not know which shard a connection belongs to.
+        is_partial = self.options.channels_per_connection is not None and not self.state.value.is_live
+        return None if is_partial else self.ledger.complete_since
+
     def statistics(self) -> Statistics:
         """Return a snapshot of the counters. May be called from any thread."""
         # A garbage-collected stream is registered until the next iteration of the event loop.
@@ -394,6 +387,6 @@ class Feed:
             pending=sum(map(len, held)),
             pending_bytes=sum(each.pending_bytes for each in held),
             last_message_age=None if last is None else max(0.0, self.loop.time() - last),
-            complete_since=self.ledger.complete_since,
-            lines=self.source.statistics(),
+            complete_since=self._complete_since(),
+            **self.source.statistics(),
         )

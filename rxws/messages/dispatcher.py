@@ -16,6 +16,7 @@ from typing import Any, Final
 from ..observables.hot import HotObservable
 from ..observables.loop_context import LoopContext
 from ..reporting.cancellation import FAILURES
+from ..reporting.event import GapReason
 from ..reporting.events import Gap, MessageRejected
 from .answers import ANSWER
 from .frames import Frame, frame_size
@@ -119,6 +120,8 @@ class FrameDispatcher:
         """Return a sink that delivers the messages of a connection as soon as they arrive."""
         frames, number, names, route_all = self.frames, inbound.number, inbound.names, self.router.route
         counters = self.reporter.counters
+        # The sink must not refer to the connection: it would keep the connections before it alive.
+        report_gap = inbound.report_gap or self.router.report_gap
         keep = None if self.recent is None else self.recent.add
         compare = None if self.recent is None or self.recent.numbers is None else self.recent.numbers.compare
 
@@ -144,7 +147,7 @@ class FrameDispatcher:
                 counters.message_size = size // (len(message) or 1)
                 for item in message:
                     if type(item) is Gap:
-                        self._announce(frame, item)
+                        self._announce(frame, item, report_gap)
                     else:
                         route(item)
             elif names or compare is not None:
@@ -155,7 +158,7 @@ class FrameDispatcher:
 
         return deliver
 
-    def _announce(self, frame: Frame, gap: Gap) -> None:
+    def _announce(self, frame: Frame, gap: Gap, report: Callable[[float, float, GapReason], None]) -> None:
         """Announce a gap that the parse hook returned."""
         try:
             start, end = float(gap.start), float(gap.end)
@@ -165,7 +168,7 @@ class FrameDispatcher:
             expected = "a Gap that a parse hook returns needs its start and its end in seconds since the epoch"
             self.reject(frame, ValueError(f"{expected}, not {gap.start!r} and {gap.end!r}: {error}"))
             return
-        self.router.report_gap(start, end, "source")
+        report(start, end, "source")
 
     def show_copy(self, frame: Frame, number: int) -> None:
         """Emit a frame of which no message is delivered: it is a copy, or the answer to a heartbeat."""

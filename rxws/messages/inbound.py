@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import Any, Final
 
 from ..reporting.cancellation import FAILURES
+from ..reporting.event import GapReason
 from ..reporting.reporter import Reporter
 from .filters import Filter
 from .frames import Frame
@@ -44,6 +45,7 @@ class Inbound:
             Each value is a pair: the function that recognizes and takes the reply, and whether other receivers get the
             reply too. The dict is never replaced, and it is empty while no reply is awaited.
         heartbeat_answers: the number of answers to heartbeats that have arrived.
+        report_gap: reports a gap that the parse hook returns; None: it is reported to all receivers.
         names: the names that the server has given to channels on this connection.
         resolved: the messages of the frame that is being dispatched that were awaited replies.
 
@@ -65,6 +67,7 @@ class Inbound:
         self.last_received_time: float | None = None
         self.heartbeat_answers = 0
         self.pending_replies: Final[dict[asyncio.Future[Any], tuple[Callable[[Any], bool], bool]]] = {}
+        self.report_gap: Callable[[float, float, GapReason], None] | None = None
         self.names: Final = ChannelNames(reporter)
         self.resolved: Final[list[Any]] = []
         self.answer: Final = answer

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from abc import abstractmethod
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Container, Hashable
 from typing import Any, Final
 
 from ..observables.hot import HotObservable
@@ -63,8 +63,8 @@ class Router:
         self._by_channel: Index[Callable[[Any], None]] = Index(self._rejected)
         self._receivers: dict[Receiver, Registration[Callable[[Any], None]]] = {}
         self._on_removed: dict[Receiver, Callable[[], None]] = {}
-        #: Returns whether messages are held at the end of a rotation, because earlier ones may still arrive.
-        self.is_holding: Callable[[], bool] = lambda: False
+        #: Functions that return whether a line holds messages after a rotation, because earlier ones may still arrive.
+        self.holding: Final[set[Callable[[], bool]]] = set()
         # Finds for a message the filters of snapshots of the streams that get the message.
         self._snapshots: Index[Filter] = Index(self._rejected)
         self._expecting: dict[Receiver, dict[Filter, Registration[Filter]]] = {}
@@ -101,6 +101,10 @@ class Router:
 
     def _index_for(self, filter: Filter) -> Index[Callable[[Any], None]]:  # noqa: A002
         return self._by_channel if is_of_channel(filter) else self._index
+
+    def is_holding(self) -> bool:
+        """Return whether a line holds messages after a rotation."""
+        return any(is_holding() for is_holding in self.holding)
 
     @property
     def receivers(self) -> list[Receiver]:
@@ -161,8 +165,10 @@ class Router:
         """Report that a filter raised. The report names the filter's function if it has one."""
         self._reporter.failed(filter.predicate or filter, message, error)
 
-    def report_gap(self, start: float, end: float, reason: GapReason) -> None:
+    def report_gap(self, start: float, end: float, reason: GapReason, spared: Container[object] = ()) -> None:
         """Count, emit and announce a Gap: messages from ``start`` to ``end`` may be missing at this point.
+
+        Receivers that are ``spared`` do not get it, because none of their messages is missing.
 
         After the end of the feed nothing is delivered, so nothing is announced.
         """
@@ -172,12 +178,13 @@ class Router:
         gap = self._reporter.emit(Gap, start=start, end=end, reason=reason, last_message=self.last_message)
         # The log limits repeated lines per `about`. The number of the gap differs, so every gap is logged.
         self._reporter.log(logging.WARNING, gap, about=self._reporter.counters.gaps)
-        self.announce(gap)
+        self.announce(gap, spared)
 
-    def announce(self, gap: Gap) -> None:
-        """Pass a Gap to all receivers."""
+    def announce(self, gap: Gap, spared: Container[object] = ()) -> None:
+        """Pass a Gap to all receivers that are not spared."""
         for receiver in self.receivers:
-            receiver.on_gap(gap)
+            if receiver not in spared:
+                receiver.on_gap(gap)
 
     def end(self, error: Exception | None) -> None:
         """End all receivers, and from now on each receiver that is added."""

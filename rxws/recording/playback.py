@@ -110,6 +110,21 @@ class _RecordedReporter(Reporter):
         return self.clock.epoch.timestamp() + self.clock.time()
 
 
+@dataclass(frozen=True)
+class _Unconnected:
+    """The membership of a replayed stream in its channel, which nothing subscribes."""
+
+    feed: str
+
+    def renew(self) -> None:
+        """Raise RxwsError: there is no connection."""
+        raise RxwsError(f"{self.feed} is a replay: there is no connection to subscribe on")
+
+    async def wait_subscribed(self) -> None:
+        """Raise RxwsError: there is no connection."""
+        self.renew()
+
+
 class PlayedFeed(Feed):
     """A feed whose frames come from a script."""
 
@@ -147,11 +162,8 @@ class PlayedFeed(Feed):
         if channel.filters_from is not None:
             raise RxwsError(f"{self.reporter.name} is a replay: filters_from needs the answers of a server")
         stream = super().multiplex(channel, filters, options)
-        stream.renew = self._refuse_to_subscribe
+        stream.member = _Unconnected(self.reporter.name)
         return stream
-
-    def _refuse_to_subscribe(self) -> None:
-        raise RxwsError(f"{self.reporter.name} is a replay: there is no connection to subscribe on")
 
     def enter(self, state: State) -> None:
         """Enter ``state``.
@@ -232,9 +244,9 @@ class Playback:
         else:
             self._clock.run_on()
 
-    def statistics(self) -> tuple[()]:
-        """Return no lines."""
-        return ()
+    def statistics(self) -> dict[str, Any]:
+        """Return no fields, because there are no lines."""
+        return {}
 
     def rotate(self) -> asyncio.Future[bool]:
         """Raise RxwsError: there is no connection to rotate."""

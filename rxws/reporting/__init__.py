@@ -23,7 +23,7 @@ from .events import (
 from .quoting import quoted
 from .redaction import printable, redact
 from .reporter import Reporter
-from .state import LineStatistics, State, Statistics
+from .state import LineStatistics, ShardStatistics, State, Statistics
 
 __all__ = [
     "EXITS",
@@ -46,6 +46,7 @@ __all__ = [
     "Reporter",
     "Resumed",
     "Rotated",
+    "ShardStatistics",
     "State",
     "Statistics",
     "SubscriptionEnded",

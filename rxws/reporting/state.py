@@ -6,19 +6,19 @@ import enum
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-__all__ = ["TRANSITIONS", "LineStatistics", "State", "Statistics"]
+__all__ = ["TRANSITIONS", "LineStatistics", "ShardStatistics", "State", "Statistics"]
 
 
 class State(enum.Enum):
     """The state of a feed."""
 
-    #: There is no connection, and one is being opened.
+    #: There is no connection, or not every shard has one, and one is being opened.
     CONNECTING = "connecting"
     #: Messages flow from one connection.
     CONNECTED = "connected"
     #: Messages flow from one connection while the next is being opened or overlaps with it.
     ROTATING = "rotating"
-    #: There is no connection, and the feed waits before the next attempt.
+    #: There is no connection, or not every shard has one, and the feed waits before the next attempt.
     WAITING = "waiting"
     #: The feed was closed with ``exit()``. Final.
     CLOSED = "closed"
@@ -66,6 +66,21 @@ class LineStatistics:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ShardStatistics:
+    """A snapshot of one shard: a connection with a part of the channels, and those that replace it.
+
+    Attributes:
+        state: its state.
+        channels: the number of channels that it subscribes.
+        last_message_age: seconds since its last message, or None before the first.
+    """
+
+    state: State
+    channels: int
+    last_message_age: float | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Statistics:
     """A snapshot of a feed's counters, since the feed was made.
 
@@ -92,6 +107,7 @@ class Statistics:
             or the opening of the first connection. None while there is no connection, and until it is known whether the
             connection follows the one before without a missing message.
         lines: the lines, the first one first. Empty if the feed has only one.
+        shards: the shards, the first one first. Empty without ``channels_per_connection``.
     """
 
     messages: int
@@ -112,6 +128,7 @@ class Statistics:
     pending_bytes: int = 0
     complete_since: float | None = None
     lines: tuple[LineStatistics, ...] = ()
+    shards: tuple[ShardStatistics, ...] = ()
 
     @property
     def age(self) -> float | None:

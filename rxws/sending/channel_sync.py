@@ -144,7 +144,7 @@ class ChannelSync:
 
     def when_decided(self, identity: Hashable, function: Callable[[], None]) -> None:
         """Call ``function`` once it is decided whether a wanted channel is subscribed, or the connection has ended."""
-        self.subscriptions[identity].on_decided.append(function)
+        self.subscriptions[identity].on_decided += (function,)
 
     async def wait_decided(self, identity: Hashable) -> None:
         """Wait until a channel is subscribed or refused or no longer wanted, or the connection has ended."""
@@ -342,7 +342,7 @@ class ChannelSync:
         """Call the functions that wait for the subscription of a channel."""
         if identity in self.subscriptions:
             functions = self.subscriptions[identity].on_decided
-            self.subscriptions[identity].on_decided = []
+            self.subscriptions[identity].on_decided = ()
             for function in functions:
                 function()
 

@@ -86,7 +86,7 @@ class Channel:
     refusal: Filter | None = field(init=False)
     count: int = field(init=False, default=0)
     ended: Filter | None = field(init=False)
-    receivers: set[ChannelReceiver] = field(init=False, default_factory=set)
+    receivers: list[ChannelReceiver] = field(init=False, default_factory=list)
     #: Whether ``subscribe`` takes the cursor of the channel.
     takes_cursor: bool = field(init=False)
 
@@ -165,7 +165,7 @@ class ChannelRegistry(dict[Hashable, Channel]):
         super().__init__()
         # Finds the channel of a message by the filters of its streams. (The router reports filters that raise.)
         self._index: Index[Hashable] = Index(lambda *_: None)
-        self._registrations: dict[Hashable, dict[Filter, Registration[Hashable]]] = {}
+        self._registrations: dict[Hashable, tuple[Registration[Hashable], ...]] = {}
         # Channels that are no longer wanted, but whose messages are still recognized.
         self._former: dict[Hashable, None] = {}
         self.refused: Final[set[Hashable]] = set()
@@ -182,9 +182,11 @@ class ChannelRegistry(dict[Hashable, Channel]):
             self.recent.forget(channel.identity)
         wanted = self.setdefault(channel.identity, channel)
         wanted.count += 1
-        registrations = self._registrations.setdefault(channel.identity, {})
-        if wanted_messages is not None and wanted_messages not in registrations:
-            registrations[wanted_messages] = self._index.add(channel.identity, wanted_messages)
+        # A tuple, because most channels have one filter, and there may be thousands of channels.
+        registrations = self._registrations.get(channel.identity, ())
+        if wanted_messages is not None and all(each.filter != wanted_messages for each in registrations):
+            registrations += (self._index.add(channel.identity, wanted_messages),)
+        self._registrations[channel.identity] = registrations
         return wanted
 
     def filter_by_name(self, channel: Channel) -> Filter:
@@ -226,7 +228,7 @@ class ChannelRegistry(dict[Hashable, Channel]):
         while len(self._former) > left:
             identity = next(iter(self._former))
             del self._former[identity]
-            for registration in () if identity in self else self._registrations.pop(identity).values():
+            for registration in () if identity in self else self._registrations.pop(identity):
                 self._index.remove(registration)
 
     def subscribing(self, channel: Channel, *, is_anew: bool = False) -> Any:

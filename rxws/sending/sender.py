@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import functools
-from collections.abc import Callable, Hashable, Iterable
+from collections.abc import Callable, Container
 from typing import Any, Final
 
 from ..callables import resolve
@@ -14,15 +13,12 @@ from ..connections.connection import Connection
 from ..connections.failures import Failure
 from ..connections.send_queue import Priority, PrioritySendQueue
 from ..connections.watchdog import let_arrive
-from ..errors import RxwsError, SendFailed, SendTimeout
+from ..errors import SendFailed, SendTimeout
 from ..heartbeat import Heartbeat, heartbeat_of
-from ..messages.filters import Filter
 from ..options import Options
 from ..rate_limit import Rate, window_of
 from ..reporting.reporter import Reporter
 from .channel_sync import ChannelSync
-from .channels import Channel, ChannelRegistry
-from .subscriptions import Subscription
 
 __all__ = ["Sender"]
 
@@ -38,7 +34,7 @@ class Sender:
 
     Attributes:
         on_open: messages, and (async) functions that return messages, which are sent first on every new connection.
-        channels: the channels that streams want.
+        syncs: subscribe the channels on each connection that has not ended.
         connection_available: set while there is a connection to send on, and after the feed has ended.
 
     Args:
@@ -54,16 +50,13 @@ class Sender:
         self._raise_if_ended = raise_if_ended
         # The newest usable connection of each line.
         self._live: dict[int, Connection] = {}
-        self._syncs: dict[Connection, ChannelSync] = {}
         # The number of calls of `send` that wait for a connection, or for earlier calls.
         self._in_line = 0
         if isinstance(options.send_limit, Rate):
             # A Rate of another event loop raises now, and not when the first connection is open.
             window_of(options.send_limit, self._loop)
-        # When the last message arrived on the connection that ended last, in seconds since the epoch.
-        self._last_message_time = 0.0
         self.on_open: tuple[Any, ...] = ()
-        self.channels: Final = ChannelRegistry()
+        self.syncs: Final[dict[Connection, ChannelSync]] = {}
         self.connection_available: Final = asyncio.Event()
 
     # The live connection
@@ -73,7 +66,6 @@ class Sender:
         if connection is not None:
             self._live[line] = connection
             self.connection_available.set()
-            self._interrupt_missing()
         elif self._live.pop(line, None) is not None and not self._live:
             self.connection_available.clear()
 
@@ -82,18 +74,9 @@ class Sender:
         self._live.clear()
         self.connection_available.set()
 
-    def _interrupt_missing(self) -> None:
-        """Let streams announce a Gap if no connection has their channel subscribed, for example after a refusal."""
-        syncs = []
-        for connection, sync in self._syncs.items():
-            if connection.reader.done():
-                self._last_message_time = connection.inbound.last_received_time or self._last_message_time
-            else:
-                syncs.append(sync)
-        for identity, channel in self.channels.items():
-            if not any(sync.subscriptions.has(identity) for sync in syncs):
-                for receiver in channel.receivers:
-                    receiver.interrupt(self._last_message_time)
+    def first_in_use(self, among: Container[Connection]) -> Connection | None:
+        """Return the newest usable connection of the first line that has one among these connections."""
+        return next((each for _, each in sorted(self._live.items()) if each in among), None)
 
     @property
     def present(self) -> Connection | None:
@@ -156,7 +139,7 @@ class Sender:
         connection = self.present
         if connection is None or connection.send_queue is not None:
             return False
-        sync = self._syncs.get(connection)
+        sync = self.syncs.get(connection)
         return sync is not None and sync.launch()
 
     async def _wait_for_slot(self) -> Connection:
@@ -216,7 +199,7 @@ class Sender:
     # New connections
 
     async def prepare(self, connection: Connection) -> None:
-        """Send the ``on_open`` messages, subscribe the wanted channels, and start the heartbeats of ``connection``."""
+        """Send the ``on_open`` messages and start the heartbeat of ``connection``."""
         if self._options.send_limit is not None:
             connection.send_queue = PrioritySendQueue(self._loop, window_of(self._options.send_limit, self._loop))
         heartbeat = heartbeat_of(self._options.heartbeat)
@@ -226,146 +209,3 @@ class Sender:
             payload = await self._payload_of(message)
             await connection.acquire_slot(Priority.NORMAL)
             await connection.send(payload, self._options.send_timeout, None)
-        sync = self._syncs[connection] = ChannelSync(
-            connection, self.channels, self._options, self._reporter, self._channel_ended
-        )
-        connection.reader.add_done_callback(lambda _: self._ended(connection))
-        await sync.prepare()
-
-    def _ended(self, connection: Connection) -> None:
-        sync = self._syncs.pop(connection)
-        # Their messages may have been delivered although the answers have not arrived.
-        connection.channels.update(dict.fromkeys(sync.asked))
-        sync.stop()
-        self._last_message_time = connection.inbound.last_received_time or self._last_message_time
-
-    # Channels
-
-    @property
-    def is_subscribed(self) -> bool:
-        """Whether all wanted channels are subscribed on every connection."""
-        return all(sync.is_settled for sync in self._syncs.values())
-
-    def has_subscribed(self, identity: Hashable) -> bool:
-        """Whether a channel is subscribed on the live connection; True if there is none, as in a replay."""
-        sync = self._syncs.get(self._live[min(self._live)]) if self._live else None
-        return sync is None or sync.subscriptions.has(identity)
-
-    def asked(self, connection: Connection) -> Iterable[Hashable]:
-        """Return the channels whose subscription was sent on ``connection``, whether or not it was answered."""
-        sync = self._syncs.get(connection)
-        return () if sync is None else sync.asked
-
-    def is_leaving(self, connection: Connection, channel: Hashable) -> bool:
-        """Return whether a channel was unsubscribed on ``connection`` and is not subscribed there again."""
-        sync = self._syncs.get(connection)
-        return sync is not None and sync.is_leaving(channel)
-
-    def when_subscribed_again(self, identity: Hashable, hold_back: Callable[[], Callable[[], None]]) -> None:
-        """If the channel of a new stream was just unsubscribed, hold the stream back until it is subscribed again.
-
-        The channel must be subscribed on one connection. Until then, messages of the old subscription may still
-        arrive, and messages between the two subscriptions are missing.
-
-        Args:
-            identity: the identity of the channel.
-            hold_back: called if the channel was unsubscribed; returns the function that lets the stream begin.
-        """
-        syncs = self._syncs
-        expiring = {sync for sync in syncs.values() if sync.subscriptions.is_expiring(identity)}
-        if not (expiring or any(sync.is_leaving(identity) for sync in syncs.values())):
-            return
-        if any(
-            sync.subscriptions.has(identity) and not (sync in expiring or sync.is_leaving(identity))
-            for sync in syncs.values()
-        ):
-            return
-        begin, awaited = hold_back(), list(syncs)
-
-        def decided(connection: Connection, sync: ChannelSync) -> None:
-            if connection in awaited:
-                awaited.remove(connection)
-                is_subscribed = not connection.reader.done() and sync.subscriptions.has(identity)
-                if is_subscribed or not awaited:
-                    awaited.clear()
-                    connection.inbound.when_delivered(begin)
-
-        for connection, sync in syncs.items():
-            sync.when_decided(identity, functools.partial(decided, connection, sync))
-
-    def _channel_ended(self, channel: Channel) -> None:
-        """Interrupt or end the streams of a channel whose subscription the server has ended on one connection."""
-        is_complete = channel.on_ended == "complete"
-        if is_complete and any(sync.subscriptions.has(channel.identity) for sync in self._syncs.values()):
-            return
-        for receiver in list(channel.receivers):
-            if is_complete:
-                receiver.on_end(None)
-            else:
-                # Another connection may have the subscription, but the server may have ended that one at the same time.
-                receiver.interrupt(self._reporter.now())
-
-    def channel_of(self, message: Any, connection: Connection | None = None) -> Hashable:
-        """Return the channel of a message of this connection, or None if it has none."""
-        named = connection.inbound.names.channels_of(message) if connection is not None else ()
-        return named[0] if named else self.channels.channel_of(message)
-
-    def add_reference(self, channel: Channel, wanted_messages: Filter) -> Channel:
-        """Count one more stream that wants the channel; return the channel to pass to ``remove_reference``."""
-        wanted = self.channels.add_reference(channel, wanted_messages)
-        self._notify_syncs(wanted)
-        return wanted
-
-    def remove_reference(self, channel: Channel) -> None:
-        """Count one stream less that wants the channel."""
-        # In an overlap, the last messages of the channel must still be recognized as its messages.
-        is_overlap = any(connection.on_channel is not None for connection in self._syncs)
-        self.channels.remove_reference(channel, is_remembered=is_overlap)
-        self._notify_syncs(channel)
-
-    def resubscribe(self, channel: Channel) -> None:
-        """Unsubscribe a wanted channel and subscribe it again, on each connection."""
-        self.channels.renew(channel)
-        self._notify_syncs(channel)
-        began = self._reporter.now()
-
-        def decided(connection: Connection, sync: ChannelSync) -> None:
-            if not connection.reader.done() and sync.subscriptions.has(channel.identity):
-                # Messages between the subscriptions are missing. An overlap may deliver those of either connection.
-                for receiver in channel.receivers:
-                    connection.inbound.when_delivered(functools.partial(receiver.resubscribed, began))
-
-        for connection, sync in self._syncs.items():
-            sync.when_decided(channel.identity, functools.partial(decided, connection, sync))
-
-    async def wait_subscribed(self, channel: Channel) -> None:
-        """Wait until each open connection has subscribed a wanted channel. The connection may be lost meanwhile.
-
-        Raises:
-            TimeoutError: it took longer than ``send_timeout`` and two timeouts of the channel, or no answer arrived.
-            RxwsError: the server refused, the channel is no longer wanted, or the feed has ended.
-        """
-        identity, subscribed = channel.identity, channel.describe()
-        seconds = self._options.send_timeout + 2 * channel.timeout
-        try:
-            async with asyncio.timeout(seconds):
-                found: list[Subscription] = []
-                while not found:
-                    await self.wait_connected()
-                    syncs = list(self._syncs.items())
-                    for _, sync in syncs:
-                        await sync.wait_decided(identity)
-                    if identity not in self.channels:
-                        raise RxwsError(f"all streams of {subscribed} were closed before it was subscribed again")
-                    found = [sync.subscriptions[identity] for connection, sync in syncs if connection in self._syncs]
-        except TimeoutError:
-            raise TimeoutError(f"{subscribed} was not subscribed again within {seconds:g} s") from None
-        if not any(each.is_present for each in found):
-            raise RxwsError(f"{subscribed} was not subscribed again: an event reports the refusal")
-        if not any(each.is_present and each.is_answered for each in found):
-            raise TimeoutError(f"the server has not answered the subscription of {subscribed}")
-
-    def _notify_syncs(self, channel: Channel) -> None:
-        # In an overlap there are two connections, and each must subscribe the channel.
-        for sync in self._syncs.values():
-            sync.changed(channel.identity)

@@ -7,7 +7,7 @@ import itertools
 import math
 from collections.abc import Callable, Collection, Hashable, Iterator, Mapping
 from collections.abc import Set as AbstractSet
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, Final
 
 from ..delays import default_delays
@@ -89,9 +89,10 @@ class Subscription:
         is_answered: whether the server has accepted it, or no answer was awaited.
         left_at: when it was last unsubscribed, as long as it is not subscribed again; otherwise -inf.
         group: until they are subscribed, the channels of a group are combined only with each other.
-        delays: the seconds to wait after each failure of its command.
+        delays: the seconds to wait after each failure of its command; None: there was none since it succeeded.
         since: when it was subscribed.
-        pauses: the seconds until it is subscribed again, for each time that the server ends it soon.
+        pauses: the seconds until it is subscribed again, for each time that the server ends it soon; None: the server
+            did not.
         unsubscribe: the message that unsubscribes it on this connection, if the server's answer has named it.
         on_decided: functions that are called once it is decided whether it is subscribed, or no longer wanted.
     """
@@ -103,11 +104,11 @@ class Subscription:
     is_answered: bool = False
     left_at: float = -math.inf
     group: object | None = None
-    delays: Iterator[float] = field(default_factory=default_delays)
+    delays: Iterator[float] | None = None
     since: float = -math.inf
-    pauses: Iterator[float] = field(default_factory=default_delays)
+    pauses: Iterator[float] | None = None
     unsubscribe: Any = None
-    on_decided: list[Callable[[], None]] = field(default_factory=list)
+    on_decided: tuple[Callable[[], None], ...] = ()
 
 
 @dataclass(eq=False, slots=True)
@@ -289,7 +290,7 @@ class Subscriptions(dict[Hashable, Subscription]):
     def done(self, channel: Channel, subscribes: bool) -> None:
         """Note that the server has carried out the command for a channel."""
         subscription = self[channel.identity]
-        subscription.delays = default_delays()
+        subscription.delays = None
         subscription.is_present = subscribes
         if subscribes:
             # If the channel was dropped and is wanted again meanwhile, the server's answer is for the new one.
@@ -327,14 +328,17 @@ class Subscriptions(dict[Hashable, Subscription]):
             self._enter(subscription, _State.REFUSED)
             return math.inf
         if now - subscription.since >= HEALTHY:
-            subscription.pauses = default_delays()
+            subscription.pauses = None
         self._enter(subscription, _State.POSTPONED)
+        subscription.pauses = subscription.pauses or default_delays()
         return next(subscription.pauses)
 
     def postpone(self, channel: Channel) -> float:
         """Note that the command for a channel has failed. Return the seconds after which to call :meth:`free`."""
         self._enter(self[channel.identity], _State.POSTPONED)
-        return next(self[channel.identity].delays)
+        subscription = self[channel.identity]
+        subscription.delays = subscription.delays or default_delays()
+        return next(subscription.delays)
 
     def free(self, channel: Channel) -> None:
         """Return a channel of a taken command, so that it can be taken again if it is still wanted."""

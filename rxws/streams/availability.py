@@ -22,19 +22,22 @@ class Availability:
     """Whether messages can arrive.
 
     Attributes:
-        is_available: returns whether messages can arrive at present.
+        is_live: returns whether the feed can deliver messages at present.
         live_or_ended: set while the feed has a connection, and after its end.
+        is_subscribed: returns whether the channel of a stream is subscribed; None: the stream has no channel.
     """
 
-    is_available: Callable[[], bool]
+    is_live: Callable[[], bool]
     live_or_ended: asyncio.Event
+    is_subscribed: Callable[[], bool] | None = None
 
     def limited_to(self, is_subscribed: Callable[[], bool]) -> Availability:
         """Return the availability of a channel: its messages can arrive while it is subscribed on the connection."""
-        if self is ALWAYS_AVAILABLE:
-            return self
-        is_available = self.is_available
-        return Availability(lambda: is_available() and is_subscribed(), self.live_or_ended)
+        return self if self is ALWAYS_AVAILABLE else Availability(self.is_live, self.live_or_ended, is_subscribed)
+
+    def is_available(self) -> bool:
+        """Return whether messages can arrive at present."""
+        return self.is_live() and (self.is_subscribed is None or self.is_subscribed())
 
     async def wait_available(self) -> None:
         """Return when messages can arrive. After the feed's end it never returns. Cancelling is safe."""

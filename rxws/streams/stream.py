@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Mapping, Sequence
-from typing import Any, Final, Generic, Self, TypeVar, overload
+from typing import Any, Final, Generic, Protocol, Self, TypeVar, overload
 
 from reactivex import abc
 
@@ -28,6 +28,16 @@ T = TypeVar("T")
 S = TypeVar("S")
 
 
+class _Renewable(Protocol):
+    """The membership of a stream in a channel."""
+
+    def renew(self) -> None:
+        """Unsubscribe the channel and subscribe it again."""
+
+    async def wait_subscribed(self) -> None:
+        """Wait until the channel is subscribed."""
+
+
 class Stream(DerivedObservables[T], BufferIterator[T], Generic[T]):
     """An Observable with a buffer: the messages that pass a filter, from the call of ``stream_filter`` on.
 
@@ -48,10 +58,8 @@ class Stream(DerivedObservables[T], BufferIterator[T], Generic[T]):
     """
 
     # Class attributes, because only streams of ``multiplex`` have others.
-    #: Subscribes the channel of a stream of ``multiplex`` again; None for other streams.
-    renew: Callable[[], None] | None = None
-    #: Waits until that channel is subscribed.
-    wait_subscribed: Callable[[], Awaitable[None]]
+    # The membership of a stream of ``multiplex`` in its channel; None for other streams.
+    member: _Renewable | None = None
     #: Whether the channel was subscribed before the stream was made, so that the stream misses the snapshot.
     is_late = False
 
@@ -161,16 +169,17 @@ class Stream(DerivedObservables[T], BufferIterator[T], Generic[T]):
             await book.resubscribe()
         """
         self._subscribe_again()
-        await self.wait_subscribed()
+        assert self.member is not None
+        await self.member.wait_subscribed()
 
     def _subscribe_again(self) -> None:
         self._context.check()
         name = self._receiver.describe()
         if self._receiver.closed:
             raise RxwsError(f"{name} cannot be subscribed again: it is closed")
-        if self.renew is None:
+        if self.member is None:
             raise TypeError(f"{name} cannot be subscribed again: only a stream of multiplex can")
-        self.renew()
+        self.member.renew()
 
     def when_ended(self, on_removed: Callable[[], None]) -> None:
         """Call ``on_removed`` when the stream takes no more messages: closed, garbage-collected or overflowed."""

@@ -25,7 +25,7 @@ async def wiring():
 @pytest.fixture
 def connection_reporter(wiring, caplog):
     caplog.set_level(logging.INFO, "rxws")
-    return ConnectionReporter(wiring.reporter, wiring.router)
+    return ConnectionReporter(wiring.reporter, wiring.router.report_gap)
 
 
 def report(wiring, caplog):

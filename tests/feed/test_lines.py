@@ -411,7 +411,7 @@ async def test_continuity_continues_with_another_line():
     [
         ({"lines": 0}, ValueError, "lines must be an int of at least 1, not 0"),
         ({"lines": 1.5}, TypeError, "lines must be an int"),
-        ({"lines": 2, "resume": True}, ValueError, "resume does not work with several lines yet"),
+        ({"lines": 2, "resume": True}, ValueError, "resume does not work with lines yet"),
     ],
 )
 async def test_wrong_lines_are_refused(options, error, text):

@@ -85,7 +85,7 @@ async def test_loss_is_logged_when_it_follows_a_rotation(virtual_time, caplog):
     """A loss within a second of a rotation has its own line, and so has every Gap."""
     caplog.set_level(logging.INFO, "rxws")
     wiring = Wiring("feed")
-    report = ConnectionReporter(wiring.reporter, wiring.router)
+    report = ConnectionReporter(wiring.reporter, wiring.router.report_gap)
     report.ended(1, Failure("rotation", "a planned rotation"))
     report.ended(2, Failure("network", "it broke"))
     report.ended(3, Failure("server", "it closed"))

@@ -9,6 +9,7 @@ import pytest
 from rxws import CallbackFailed, FeedClosed, SendFailed, SendTimeout
 from rxws.connections.connection import Connection
 from rxws.options import Options
+from rxws.sending.channel_group import ChannelGroup
 from rxws.sending.sender import Sender
 from tests.support.feeds import of_kind
 from tests.support.life import ScriptedFeed, ScriptedWebsocket
@@ -25,6 +26,7 @@ class SenderLife:
         self.ended = None
         checked = Options.of(ScriptedFeed, options)
         self.sender = Sender(self.wiring.reporter, checked, self.raise_if_ended)
+        self.channels = ChannelGroup(self.sender, checked, self.wiring.reporter)
 
     def raise_if_ended(self):
         if self.ended is not None:
@@ -41,8 +43,8 @@ class SenderLife:
 
         connection.start(read)
         if prepare:
-            await self.sender.prepare(connection)
-        self.sender.use(connection)
+            await self.channels.prepare(connection)
+        self.channels.use(connection, 1)
         return connection
 
     async def close(self, *connections):
