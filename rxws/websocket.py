@@ -138,7 +138,7 @@ class ReactiveWebSocket(AsyncWebsocketStreamInterface[T]):
         # The sender sends the messages of a list, so that they count for send_limit.
         messages = [self.__with_cursor("a function in on_open", 1, each) for each in _messages_of(on_open)]
         self.__on_open = self.__with_cursor("on_open", 2, on_open) if callable(on_open) else None
-        self.__decode = _checked("decode", decode)
+        self.__decode = codec.reusable(_checked("decode", decode))
         if decoder_factory is not None:
             if not takes(0, decoder_factory):
                 raise TypeError(f"decoder_factory must be a plain function without parameters, not {decoder_factory!r}")

@@ -192,6 +192,7 @@ class Index(Generic[E]):
         self._unconditional: _Roster[Registration[E], E] = _Roster()
         self._tried: _Tried[E] = _Tried(on_error)
         self._only: _Shape[E] | None = None  # the only shape, if it has one plain key and nothing else is searched
+        self._takes_everything = True  # whether every entry wants every message
         self._several = 0  # the number of registrations that are in several buckets, so a message may find them twice
         self._count = 0
         self._is_changing = False
@@ -233,6 +234,8 @@ class Index(Generic[E]):
             except FAILURES:
                 return self._merge([*self._compare(only, message)])
             return () if found is None else found.listed or found.as_tuple()
+        if self._takes_everything:
+            return self._unconditional.listed or self._unconditional.as_tuple()
         hits: list[_Roster[Registration[E], E]] = []
         if self._unconditional.members:
             hits.append(self._unconditional)
@@ -324,6 +327,7 @@ class Index(Generic[E]):
 
     def _find_only(self) -> None:
         self._only = None
+        self._takes_everything = not (self._shapes.members or self._tried.members)
         if len(self._shapes.members) == 1 and not (self._unconditional.members or self._tried.members):
             (shape,) = self._shapes.members.values()
             self._only = shape if shape.read is None else None

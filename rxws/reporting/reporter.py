@@ -8,6 +8,7 @@ import logging
 import time
 from collections.abc import Callable, Hashable
 from dataclasses import dataclass, field, fields
+from threading import get_ident
 from typing import Any, Final, TypeVar
 
 from ..callables import name_of
@@ -89,6 +90,7 @@ class Reporter:
 
     Attributes:
         name: the feed's name.
+        thread: the thread in which the reporter was made, which is the loop's.
         counters: the feed's counters.
         publish: passes an existing event to the subscribers of events.
         exited: called with the GeneratorExit of a function that gets messages; the feed fails with it.
@@ -99,6 +101,7 @@ class Reporter:
         self.counters = Counters()
         self.publish: Callable[[Event], None] = _publish_nothing
         self.exited: Callable[[BaseException], None] = _pass
+        self.thread = get_ident()
         self._loop = loop
         self._is_virtual = _is_virtual(loop)
         self._epoch = time.time() - loop.time()

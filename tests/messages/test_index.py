@@ -782,3 +782,17 @@ TestIndexMachine = IndexMachine.TestCase
 TestIndexMachine.settings = settings(
     max_examples=60, stateful_step_count=30, deadline=None, suppress_health_check=[HealthCheck.too_slow]
 )
+
+
+def test_match_when_entries_with_conditions_come_and_go():
+    """Entries that want everything are found before, while and after there are entries with conditions."""
+    index = Index(on_error=pytest.fail)
+    everything = index.add("all", Filter.parse(None))
+    assert list(index.match({"a": 1})) == ["all"]
+    for filters in ([{"a": 1}], lambda message: True):
+        other = index.add("some", Filter.parse(filters))
+        assert sorted(index.match({"a": 1})) == ["all", "some"]
+        index.remove(other)
+        assert list(index.match({"a": 1})) == list(index.match([1])) == ["all"]
+    index.remove(everything)
+    assert list(index.match({"a": 1})) == []
