@@ -5,6 +5,7 @@ The public names::
     Feeds
         ReactiveWebSocket               a feed made from a URL
         AsyncWebsocketStreamInterface   a feed made from a subclass with three hooks
+        Latency                         a snapshot of the time from the sending of messages to their arrival
         LineStatistics                  a snapshot of one line of a feed that has several
         ShardStatistics                 a snapshot of one shard of a feed with ``channels_per_connection``
         Heartbeat                       a message that is sent regularly, and its answer
@@ -43,6 +44,8 @@ The public names::
         MessageRejected                 a frame could not be parsed
         CallbackFailed                  a function of the user raised an exception
         Lagging                         many messages wait for a consumer
+        LatencyExceeded                 a message arrived too long after it was sent
+        LatencyRecovered                messages arrive in time again
         LineJoined                      a line brings the same messages as the others
         LineLost                        a line no longer brings the same messages as the others
         LoopBlocked                     a function kept the event loop from running anything else
@@ -140,6 +143,8 @@ from .reporting.events import (
     Gap,
     HandlerFailed,
     Lagging,
+    LatencyExceeded,
+    LatencyRecovered,
     LineJoined,
     LineLost,
     LoopBlocked,
@@ -155,7 +160,7 @@ from .reporting.events import (
     SubscriptionFailed,
     Unacknowledged,
 )
-from .reporting.state import LineStatistics, ShardStatistics, State, Statistics
+from .reporting.state import Latency, LineStatistics, ShardStatistics, State, Statistics
 from .streams.backfill import Backfilled
 from .streams.latest import LatestTable
 from .streams.resync import Resynced
@@ -181,6 +186,9 @@ __all__ = [
     "Heartbeat",
     "Interval",
     "Lagging",
+    "Latency",
+    "LatencyExceeded",
+    "LatencyRecovered",
     "LatestTable",
     "LineJoined",
     "LineLost",

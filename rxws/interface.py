@@ -100,6 +100,14 @@ class AsyncWebsocketStreamInterface(Consuming[T], metaclass=ABCMeta):
             empty for a minute. A subscription of several names counts as one channel. If a connection is lost,
             the streams of its channels get a ``Gap``, and so do streams without a channel. The feed is live while all
             connections are; :meth:`send` uses the first one that is live. By default None: one connection for all.
+        sent_at: where a message contains the time when it was sent: a key, a path, or a function of the message. The
+            time is a number in ``unit`` since the epoch, also as a str; an ISO 8601 str; or a datetime. None says that
+            the message has no time. Then ``statistics().latency`` and ``stream.waiting`` show how old messages are. At
+            most one message in each iteration of the loop, and a hundred a second, are measured: only messages that are
+            delivered at once, and that are not per connection. By default None: nothing is measured.
+        unit: the unit of ``sent_at``: ``"s"``, ``"ms"`` (the default), ``"us"`` or ``"ns"``.
+        max_latency: seconds from sending to arrival above which ``LatencyExceeded`` is emitted. ``LatencyRecovered``
+            follows when no message was late for five seconds. None, the default, sets no limit.
         should_retry: a function that takes the exception of a failed attempt to connect. True retries, False ends the
             feed, and None applies the rule described at :exc:`~rxws.ConnectFailed`.
 

@@ -41,6 +41,9 @@ class FeedOptions(TypedDict, total=False):
     key: Hashable | Callable[[Any], Any] | None
     lines: int
     channels_per_connection: int | None
+    sent_at: Hashable | Callable[[Any], Any] | None
+    unit: Literal["s", "ms", "us", "ns"]
+    max_latency: float | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -72,6 +75,9 @@ class Options:
     key: Hashable | Callable[[Any], Any] | None = None
     lines: int = 1
     channels_per_connection: int | None = None
+    sent_at: Hashable | Callable[[Any], Any] | None = None
+    unit: Literal["s", "ms", "us", "ns"] = "ms"
+    max_latency: float | None = None
 
     @classmethod
     def of(cls, kind: type, options: FeedOptions) -> Options:
@@ -106,7 +112,8 @@ class Options:
             if not is_right:
                 raise TypeError(f"{option} must be {expected}, not {getattr(self, option)!r}")
         times = ["open_timeout", "send_timeout", "close_timeout", "handover_timeout", "handover_settle", "reach"]
-        for option in times + ["idle_timeout"] * (self.idle_timeout is not None):
+        times += [option for option in ("idle_timeout", "max_latency") if getattr(self, option) is not None]
+        for option in times:
             check_seconds(option, getattr(self, option), zero=option.startswith("handover"))
         if isinstance(self.heartbeat, tuple):
             check_seconds("the seconds of heartbeat", self.heartbeat[1], zero=False)
@@ -125,7 +132,8 @@ class Options:
         for option, is_set in ("lines", self.lines > 1), ("channels_per_connection", self.channels_per_connection):
             if is_set and self.resume is not None:
                 raise ValueError(f"resume does not work with {option} yet")
-        for option, needed in ("cursor", "resume"), ("sequence", "resume"), ("key", "sequence"):
+        pairs = ("cursor", "resume"), ("sequence", "resume"), ("key", "sequence"), ("max_latency", "sent_at")
+        for option, needed in pairs:
             if getattr(self, option) is not None and getattr(self, needed) is None:
                 raise ValueError(f"{option} has no effect without {needed}")
 

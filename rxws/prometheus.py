@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import fields
+from dataclasses import asdict, fields
 from typing import Any, Final
 
 from .interface import AsyncWebsocketStreamInterface, feed_of
-from .reporting import State, Statistics, redact
+from .reporting import Latency, State, Statistics, redact
 
 try:
     from prometheus_client import Metric
@@ -36,6 +36,7 @@ HELP: Final[Mapping[str, str]] = {
     "dropped": "Messages dropped by full streams and handlers.",
     "last_message_age": "Seconds since the last message.",
     "complete_since": "The time since which no message is missing, in seconds since the epoch.",
+    "latency": "Seconds from the sending of messages to their arrival, in the last minute.",
 }
 """The help text of each statistic. A statistic that is not listed here has its name as the text."""
 
@@ -58,14 +59,15 @@ GAUGES: Final[Mapping[str, str]] = {
     "pending_bytes": "",
     "last_message_age": "_seconds",
     "complete_since": "_timestamp_seconds",
+    "latency": "_seconds",
 }
 """The statistics whose values may decrease, each with the unit in its metric's name. All others are counters."""
 
 PARTS: Final = frozenset({"lines", "shards"})
 """The statistics that are tuples of the statistics of parts."""
 
-LABELS: Final[Mapping[str, str]] = {"reconnects": "reason"}
-"""The second label of each statistic that is a mapping."""
+LABELS: Final[Mapping[str, str]] = {"reconnects": "reason", "latency": "value"}
+"""The second label of each statistic that is a mapping, or has several values."""
 
 
 class FeedCollector(Collector):
@@ -79,6 +81,8 @@ class FeedCollector(Collector):
       ``rxws_streams``, ``rxws_pending``, ``rxws_pending_bytes``, ``rxws_last_message_age_seconds`` (absent before the
       first message), ``rxws_complete_since_timestamp_seconds`` (absent while there is no connection).
     * ``rxws_reconnects_total`` has the label ``reason``.
+    * ``rxws_latency_seconds`` has the label ``value``: ``newest``, ``lowest``, ``p50`` or ``p99``, as in
+      :class:`~rxws.Latency`. Absent without the option ``sent_at``.
     * If the feed has several lines, ``rxws_line_is_joined``, ``rxws_line_firsts_total`` and ``rxws_line_lag_seconds``
       have the label ``line``, which is 1 for the first.
     * With ``channels_per_connection``, ``rxws_shard_channels`` and ``rxws_shard_last_message_age_seconds`` have the
@@ -164,7 +168,9 @@ def _family(statistic: str) -> Metric:
     return CounterMetricFamily(f"rxws_{statistic}", text, labels=labels)
 
 
-def _add(family: Any, feed: str, value: Mapping[str, int] | float | None) -> None:
+def _add(family: Any, feed: str, value: Mapping[str, float] | Latency | float | None) -> None:
+    if isinstance(value, Latency):
+        value = asdict(value)
     if isinstance(value, Mapping):
         for key, count in value.items():
             family.add_metric([feed, key], count)

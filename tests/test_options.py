@@ -24,6 +24,7 @@ TIMES = [
     "handover_settle",
     "reach",
     "idle_timeout",
+    "max_latency",
 ]
 
 
@@ -54,6 +55,10 @@ def test_defaults_are_those_of_the_contract():
         "key": None,
         "lines": 1,
         "connect_limit": None,
+        "channels_per_connection": None,
+        "sent_at": None,
+        "unit": "ms",
+        "max_latency": None,
     }
 
 
@@ -109,9 +114,9 @@ def test_zero_is_allowed_where_it_has_a_meaning(option):
     assert getattr(Options(**{option: 0}), option) == 0
 
 
-@pytest.mark.parametrize("option", [option for option in TIMES if option != "idle_timeout"])
+@pytest.mark.parametrize("option", [option for option in TIMES if option not in ("idle_timeout", "max_latency")])
 def test_none_is_refused_where_a_wait_must_end(option):
-    """Only ``idle_timeout`` may be None, because all other waits must be limited."""
+    """Only ``idle_timeout`` and ``max_latency`` may be None, because all waits must be limited."""
     with pytest.raises(TypeError, match=option):
         Options(**{option: None})
 
@@ -119,7 +124,7 @@ def test_none_is_refused_where_a_wait_must_end(option):
 @pytest.mark.parametrize("seconds", [1, 0.25, 1e9])
 def test_any_positive_time_is_allowed(seconds):
     """A time may be any positive int or float."""
-    options = Options(**dict.fromkeys(TIMES, seconds))
+    options = Options(sent_at="T", **dict.fromkeys(TIMES, seconds))
     assert [getattr(options, option) for option in TIMES] == [seconds] * len(TIMES)
 
 

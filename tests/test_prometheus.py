@@ -163,3 +163,19 @@ def test_missing_extra_is_named():
     code = "import sys; sys.modules['prometheus_client'] = None; import rxws; rxws.prometheus"
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
     assert 'pip install "rxws[prometheus]"' in run.stderr.splitlines()[-1]
+
+
+async def test_latency_has_one_sample_for_each_value():
+    """A feed with ``sent_at`` exports the newest, the lowest, the median and the 99th percentile."""
+    async with (
+        rxws.demo.serve() as exchange,
+        rxws.ReactiveWebSocket(exchange, name="timed", sent_at="T") as ws,
+        rxws.ReactiveWebSocket(exchange, name="untimed") as other,
+    ):
+        while ws.statistics().latency is None:
+            await anext(ws.stream_filter())
+        read = values(text_of(ws, other))
+        latencies = {key: value for key, value in read.items() if key.startswith("rxws_latency_seconds")}
+        each = ("newest", "lowest", "p50", "p99")
+        assert list(latencies) == [f'rxws_latency_seconds{{feed="timed",value="{value}"}}' for value in each]
+        assert all(-1 < value < 5 for value in latencies.values())

@@ -21,6 +21,7 @@ from ..errors import ConnectFailed, FeedClosed, RxwsError, SendFailed
 from ..messages.dispatcher import FrameDispatcher
 from ..messages.filters import Filter
 from ..messages.frames import Websocket
+from ..messages.latency import make_meter
 from ..messages.router import Router
 from ..observables.hot import CurrentObservable, HotObservable
 from ..observables.loop_context import LoopContext, running_loop
@@ -91,15 +92,14 @@ class Feed:
         self.reporter.publish = self.ledger.before(self.events.on_next)
         self.state = CurrentObservable(self.context, State.CONNECTING)
         self.live_or_ended = asyncio.Event()
-        self.router = Router(self.context, hooks.identity)
+        self.router = Router(self.context, hooks.identity, make_meter(hooks, options, self.reporter))
         self.report_gap = self.router.report_gap
         self.sender = Sender(self.reporter, options, self.check_open)
         self.channels = make_channels(self.sender, options, self.reporter)
         self._availability = self._make_availability()
         self._unmatched = UnmatchedFilters(self.router, lambda: self.channels.is_subscribed)
         self.dispatcher = FrameDispatcher(self.context, self.router, hooks)
-        self.recent = keep_recent(hooks, options, self.reporter, self.router, self.channels)
-        self.dispatcher.recent = self.recent
+        self.dispatcher.recent = self.recent = keep_recent(hooks, options, self.reporter, self.router, self.channels)
         self.opener = Opening(self.loop, self.reporter, hooks, options)
         self.source = self._make_source()
         self._hooks = hooks
@@ -149,8 +149,7 @@ class Feed:
         if namesake is None or namesake.loop is not self.loop or namesake.is_closing:
             return None
         # Log a warning, because a notebook shows warnings without configuration.
-        line = "this feed replaces the live one of the same name, %r, which is being closed"
-        self.reporter.log(logging.WARNING, line, name)
+        self.reporter.log(logging.WARNING, "replaces the live one of the same name, %r, which is being closed", name)
         namesake._closing.begin()
         return namesake
 
@@ -389,4 +388,5 @@ class Feed:
             last_message_age=None if last is None else max(0.0, self.loop.time() - last),
             complete_since=self._complete_since(),
             **self.source.statistics(),
+            latency=None if self.router.latency is None else self.router.latency.read(),
         )

@@ -8,9 +8,12 @@ from .inbound import Inbound, Sink
 from .reader import Reader
 from .router import Receiver, Router
 from .shapes import ABSENT, look_up
+from .times import MICROSECONDS, PER_SECOND, Unit, check_unit, microseconds
 
 __all__ = [
     "ABSENT",
+    "MICROSECONDS",
+    "PER_SECOND",
     "Field",
     "Filter",
     "Filters",
@@ -22,8 +25,11 @@ __all__ = [
     "Receiver",
     "Router",
     "Sink",
+    "Unit",
+    "check_unit",
     "field_reader",
     "look_up",
+    "microseconds",
     "number_reader",
     "range_reader",
 ]

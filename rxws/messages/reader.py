@@ -49,6 +49,8 @@ class Reader:
         self._task: asyncio.Task[Any] | None = None
         self._in_burst = False
         self._is_unheard = False
+        self._delivered_before = 0
+        self._latency = dispatcher.router.latency
         self._parsing: CoroutineType[Any, Any, Any] | None = None
         self._patience: asyncio.TimerHandle | None = None
         self._is_overdue = False
@@ -109,11 +111,11 @@ class Reader:
                 message = self._rejected(frame, error)
             if inbound.sink is None and not (received or expected) and type(message) is not Many:
                 if self._is_unheard:
-                    self._hear()
+                    self._hear(message)
                 counters.message_size = size
                 route(message)
             elif dispatcher.dispatch(inbound, frame, message, received) and self._is_unheard:
-                self._hear()
+                self._hear(message, is_delivered=counters.messages > self._delivered_before)
             # Call the clock only once per `step` messages, which take a fraction of a time slice.
             countdown -= 1
             if not countdown:
@@ -138,15 +140,19 @@ class Reader:
     def _begin_burst(self) -> None:
         # This runs once per iteration of the loop, however many messages arrive in it.
         self._in_burst = self._is_unheard = True
+        self._delivered_before = self._dispatcher.reporter.counters.messages
         self._loop.call_soon(self._end_burst)
         if self._patience is not None:
             self._patience.cancel()
             self._patience = None
 
-    def _hear(self) -> None:
+    def _hear(self, message: Any, *, is_delivered: bool = True) -> None:
         # Only messages count: a frame that is rejected, or contains only replies, does not show that the feed is live.
         self._is_unheard = False
-        self._inbound.received(self._loop.time(), self._dispatcher.reporter.now())
+        now = self._dispatcher.reporter.now()
+        self._inbound.received(self._loop.time(), now)
+        if is_delivered and self._latency is not None:
+            self._latency.measure(message, now)
 
     def _end_burst(self) -> None:
         self._in_burst = False

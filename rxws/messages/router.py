@@ -14,6 +14,7 @@ from ..reporting.event import GapReason
 from ..reporting.events import Gap
 from .filters import Filter
 from .index import Index, Registration
+from .latency import LatencyMeter
 from .naming import CHANNEL, is_of_channel
 
 __all__ = ["Receiver", "Router"]
@@ -50,11 +51,18 @@ class Router:
     Args:
         context: the event loop and the reporter.
         identity: the user's hook that returns the identity of a message; None if there is no hook.
+        latency: measures the latency of messages; None if they do not contain when they were sent.
     """
 
-    def __init__(self, context: LoopContext, identity: Callable[[Any], Hashable] | None = None) -> None:
+    def __init__(
+        self,
+        context: LoopContext,
+        identity: Callable[[Any], Hashable] | None = None,
+        latency: LatencyMeter | None = None,
+    ) -> None:
         self.context: Final = context
         self.identity: Final = identity
+        self.latency: Final = latency
         self.messages: HotObservable[Any] = HotObservable(context)
         self.last_message: Any = None
         self._reporter = context.reporter

@@ -287,6 +287,10 @@ class Buffer(Generic[T]):
         # This is one call of C code, so no other thread can change the deque meanwhile.
         return list(islice(reversed(self._items or ()), count))
 
+    def oldest(self, count: int) -> list[T]:
+        """Return the first ``count`` waiting items."""
+        return list(islice(self._items or (), count))
+
     def clear(self) -> None:
         """Discard all waiting items."""
         if self._items is not None:

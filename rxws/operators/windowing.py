@@ -6,17 +6,17 @@ import functools
 from collections.abc import Callable, Hashable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Any, Generic, Literal, TypeVar, get_args
+from typing import Any, Generic, Literal, TypeVar
 
 from reactivex import Observable, abc
 from reactivex.disposable import CompositeDisposable, Disposable, SerialDisposable
 
-from ..messages import Field, field_reader
+from ..messages import MICROSECONDS, PER_SECOND, Field, Unit, check_unit, field_reader, microseconds
 from ..observables import AsyncObservable
 from ..reporting import FAILURES
 from .reading import key_reader, parse_seconds
 from .sources import Reports, scheduler_of
-from .times import MICROSECONDS, PER_SECOND, Unit, UnitCheck, microseconds
+from .unit_check import UnitCheck
 
 __all__ = ["ClosedBy", "Unit", "Window", "windows"]
 
@@ -105,8 +105,7 @@ def windows(
         async for minute in trades.pipe(rxops.windows(60, time="T", key="s", timeout=2.0)):
             save_candle(minute.key, minute.start, minute.items)
     """
-    if unit not in get_args(Unit):
-        raise ValueError(f"unit must be 's', 'ms', 'us' or 'ns', not {unit!r}")
+    check_unit(unit)
     rule = _Rule(
         width=round(parse_seconds(seconds, "seconds", 1 / MICROSECONDS) * MICROSECONDS),
         lateness=round(parse_seconds(allowed_lateness, "allowed_lateness") * MICROSECONDS),

@@ -8,6 +8,8 @@ from .events import (
     Event,
     Gap,
     Lagging,
+    LatencyExceeded,
+    LatencyRecovered,
     LineJoined,
     LineLost,
     MessageRejected,
@@ -23,7 +25,7 @@ from .events import (
 from .quoting import quoted
 from .redaction import printable, redact
 from .reporter import Reporter
-from .state import LineStatistics, ShardStatistics, State, Statistics
+from .state import Latency, LineStatistics, ShardStatistics, State, Statistics
 
 __all__ = [
     "EXITS",
@@ -35,6 +37,9 @@ __all__ = [
     "Event",
     "Gap",
     "Lagging",
+    "Latency",
+    "LatencyExceeded",
+    "LatencyRecovered",
     "LineJoined",
     "LineLost",
     "LineStatistics",

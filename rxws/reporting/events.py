@@ -18,6 +18,8 @@ __all__ = [
     "Gap",
     "HandlerFailed",
     "Lagging",
+    "LatencyExceeded",
+    "LatencyRecovered",
     "LineJoined",
     "LineLost",
     "LoopBlocked",
@@ -112,6 +114,45 @@ class Lagging(Event):
     def _sentence(self) -> str:
         size = f" ({self.pending_bytes / 2**20:,.1f} MiB)" if self.pending_bytes else ""
         return f"{self.consumer} is behind: {self.pending:,} messages wait{size}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, repr=False)
+class LatencyExceeded(Event):
+    """A message arrived too long after it was sent. The next such event follows only after ``LatencyRecovered``.
+
+    Attributes:
+        latency: the seconds from its sending to its arrival.
+        max_latency: the limit in seconds.
+    """
+
+    latency: float
+    max_latency: float
+
+    @property
+    def _sentence(self) -> str:
+        return f"a message arrived {self.latency:.3f} s after it was sent; max_latency is {self.max_latency:g} s"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, repr=False)
+class LatencyRecovered(Event):
+    """Messages arrive in time again: none was late for five seconds.
+
+    Attributes:
+        latency: the seconds from the sending of the last message to its arrival.
+        max_latency: the limit in seconds.
+        highest: the highest latency since ``LatencyExceeded``.
+        seconds: the seconds since ``LatencyExceeded``.
+    """
+
+    latency: float
+    max_latency: float
+    highest: float
+    seconds: float
+
+    @property
+    def _sentence(self) -> str:
+        late = f"they were up to {self.highest:.3f} s late, for {self.seconds:.1f} s"
+        return f"messages arrive within {self.max_latency:g} s again; {late}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, repr=False)

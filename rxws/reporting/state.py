@@ -6,7 +6,7 @@ import enum
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-__all__ = ["TRANSITIONS", "LineStatistics", "ShardStatistics", "State", "Statistics"]
+__all__ = ["TRANSITIONS", "Latency", "LineStatistics", "ShardStatistics", "State", "Statistics"]
 
 
 class State(enum.Enum):
@@ -66,6 +66,26 @@ class LineStatistics:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Latency:
+    """The seconds from the sending of messages to their arrival, in the last minute.
+
+    The server's clock gives the first time, this machine's clock the second. A negative latency shows that this clock
+    is behind, by at least as much. The differences between latencies do not depend on that.
+
+    Attributes:
+        newest: of the newest message that was measured.
+        lowest: the lowest.
+        p50: the median.
+        p99: the 99th percentile: 99 of 100 are not higher.
+    """
+
+    newest: float
+    lowest: float
+    p50: float
+    p99: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ShardStatistics:
     """A snapshot of one shard: a connection with a part of the channels, and those that replace it.
 
@@ -108,6 +128,8 @@ class Statistics:
             connection follows the one before without a missing message.
         lines: the lines, the first one first. Empty if the feed has only one.
         shards: the shards, the first one first. Empty without ``channels_per_connection``.
+        latency: the time from sending to arrival. None without the option ``sent_at``, and if no message of the last
+            minute has that time.
     """
 
     messages: int
@@ -129,6 +151,7 @@ class Statistics:
     complete_since: float | None = None
     lines: tuple[LineStatistics, ...] = ()
     shards: tuple[ShardStatistics, ...] = ()
+    latency: Latency | None = None
 
     @property
     def age(self) -> float | None:

@@ -89,6 +89,15 @@ class Stream(DerivedObservables[T], BufferIterator[T], Generic[T]):
         return self._receiver.matched
 
     @property
+    def waiting(self) -> float | None:
+        """Seconds since the message that has waited longest was sent, computed now.
+
+        None if no message waits, if none of the first messages has a time, and without the option ``sent_at``.
+        """
+        meter = self._receiver.router.latency
+        return None if meter is None else meter.age(self._receiver.oldest(RECENT))
+
+    @property
     def is_unmatched(self) -> bool:
         """Whether the stream is open and no message has passed its filter yet."""
         return not (self._receiver.closed or self._receiver.matched)
