@@ -2,10 +2,15 @@
 
 ::
 
-    arguments     parses and checks the arguments
+    parser        parses the command line, and names what was meant where a name is misspelt
+    arguments     parses and checks the values of arguments
+    filters       parses keys and filters
     output        writes to standard output and standard error without blocking the event loop
     lines         formats messages and events as lines that are safe on a terminal
     terminal      colours and animation, if rich is installed and the output is a terminal
+    rows          formats messages as aligned rows
+    feed_screen   shows messages, events and the state of a feed
+    hints         says why there is no connection, or no message
     running       runs a command and turns signals, closed pipes and errors into exit codes
     loss_counter  counts lost and repeated messages by their numbers
     connecting    options that several commands share, and the feed that they describe
@@ -30,19 +35,20 @@ runs it.
 from __future__ import annotations
 
 import functools
+import sys
 from collections.abc import Sequence
 
 import rxws
 
 from . import audit, demo, record, relay, replay, serve, tail
-from .arguments import Parser
-from .running import run
+from .parser import Parser
+from .running import DONE, run
 
 __all__ = ["main"]
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run a command; return its exit code.
+    """Run a command; return its exit code. Without a command, print the help.
 
     Exit codes: 0 if the command finished or the reader of its output closed the pipe, 1 if it failed (``audit``: if
     something is missing), 2 for wrong arguments (``audit``: or an unreadable file), 130 after SIGINT (Ctrl-C),
@@ -63,6 +69,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--version", action="version", version=f"rxws {rxws.__version__}")
     parser.set_defaults(prints=True, check=lambda _options: None)
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
+    parser.commands = commands.choices
     demo.add(commands.add_parser)
     tail.add(commands.add_parser)
     record.add(commands.add_parser)
@@ -70,6 +77,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     relay.add(commands.add_parser)
     audit.add(commands.add_parser)
     serve.add(commands.add_parser)
+    if not (sys.argv[1:] if argv is None else argv):
+        parser.print_help()
+        return DONE
     try:
         options = parser.parse_args(argv)
         options.check(options)

@@ -1,39 +1,18 @@
-"""Parses and checks the arguments of the command line. Only the parser prints."""
+"""Parses and checks the values of the command line's arguments."""
 
 from __future__ import annotations
 
 import argparse
-import json
 import math
-import os
 import re
-import sys
-from collections.abc import Callable
-from typing import Any, Final, NoReturn
+from typing import Final
 
 from websockets.exceptions import InvalidURI
 from websockets.uri import parse_uri
 
 from ..recording.rolling import Roll
-from ..reporting import redact
 
-__all__ = [
-    "BROKER",
-    "Declare",
-    "Parser",
-    "broker_url",
-    "count",
-    "feed_url",
-    "filter_case",
-    "header",
-    "key",
-    "port",
-    "roll",
-    "seconds",
-    "speed",
-    "start",
-    "url",
-]
+__all__ = ["BROKER", "broker_url", "count", "feed_url", "header", "port", "roll", "seconds", "speed", "start", "url"]
 
 BROKER: Final = ("nats://", "tls://")
 """How the addresses of NATS servers begin."""
@@ -42,40 +21,35 @@ _TOKEN: Final = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 """The name of a header in HTTP (RFC 9110 §5.6.2)."""
 
 
-class Parser(argparse.ArgumentParser):
-    """An ArgumentParser that prints errors as one line, and ignores a closed pipe when it prints the help."""
+_BARE: Final = re.compile(
+    r"(?:(?P<scheme>https?)://)?(?P<host>[A-Za-z0-9._-]+|\[[0-9A-Fa-f:]+\])(?P<port>:[0-9]{1,5})?(?P<path>/[\w./-]{,16})?"
+)
+"""An address that lacks its scheme, or has another one, and that cannot contain a secret."""
 
-    def __init__(self, **options: Any) -> None:
-        super().__init__(formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False, **options)
-
-    def error(self, message: str) -> NoReturn:
-        """Print the error, and exit with code 2."""
-        self.exit(2, f"{self.prog}: error: {redact(message)} (see: {self.prog} --help)\n")
-
-    def _print_message(self, message: str, file: Any = None) -> None:
-        super()._print_message(message, file)
-        if file is sys.stdout and file is not None:
-            try:
-                file.flush()
-            except BrokenPipeError:
-                # Otherwise the interpreter flushes the closed pipe again when it exits, and prints an error.
-                os.dup2(os.open(os.devnull, os.O_WRONLY), file.fileno())
-
-
-Declare = Callable[..., argparse.ArgumentParser]
-"""The type of argparse's ``add_parser``, which declares a command."""
+_LOCAL: Final = re.compile(r"localhost|[^.]*|127\..*|10\..*|192\.168\..*|.*\.local|\[::1\]")
+"""Hosts that are usually served without TLS."""
 
 
 def url(text: str) -> str:
-    """Check the URL of a websocket. The URL may contain secrets, so no error shows it."""
+    """Check the URL of a websocket. The URL may contain secrets, so an error shows at most a short path."""
     try:
         parse_uri(text)
     except InvalidURI as error:
-        raise argparse.ArgumentTypeError(f"not the URL of a websocket, ws://… or wss://…: {error.msg}") from None
+        reason = _meant(text) or error.msg
+        raise argparse.ArgumentTypeError(f"not the URL of a websocket (ws:// or wss://): {reason}") from None
     except ValueError:
         # The port or the host is invalid. The text of the standard library's exception may quote a password.
         raise argparse.ArgumentTypeError("not the URL of a websocket: its host or port cannot be read") from None
     return text
+
+
+def _meant(text: str) -> str | None:
+    """Return a question about the URL that was probably meant, or None if the text may contain a secret."""
+    bare = _BARE.fullmatch(text)
+    if bare is None:
+        return None
+    is_plain = bare["scheme"] == "http" or (bare["scheme"] is None and _LOCAL.fullmatch(bare["host"]))
+    return f"did you mean {'ws' if is_plain else 'wss'}://{bare['host']}{bare['port'] or ''}{bare['path'] or ''}?"
 
 
 def broker_url(text: str) -> str:
@@ -155,61 +129,3 @@ def header(text: str) -> tuple[str, str]:
     if not value.isprintable() or not value.isascii():
         raise argparse.ArgumentTypeError(f"the value of {name} has characters that a header must not contain")
     return name, value
-
-
-def key(text: str) -> str | tuple[str | int, ...]:
-    """Parse a key of messages. A key with dots is a path, as in ``data.s`` or ``data.0.s``."""
-    return _path(text)
-
-
-def filter_case(text: str) -> dict[str | tuple[str | int, ...], Any]:
-    """Parse ``key=value[,key=value]`` into one dict of a filter.
-
-    A value is parsed as JSON if it is valid JSON (numbers, true, null, "quoted, with a comma"); otherwise it is a
-    string. A key with dots is a path, as in ``data.s=BTCUSDT``. A number in a path is the index of a list, as in
-    ``data.0.s=BTCUSDT``.
-    """
-    case: dict[str | tuple[str | int, ...], Any] = {}
-    rest: str | None = text
-    while rest is not None:
-        name, equals, rest = rest.partition("=")
-        if not equals or "," in name:
-            raise argparse.ArgumentTypeError(f"expected key=value[,key=value], got {text!r}")
-        path = _path(name.strip())
-        if path in case:
-            raise argparse.ArgumentTypeError(
-                f"{name.strip()!r} occurs twice in {text!r}; repeat --filter for alternatives"
-            )
-        case[path], rest = _value(rest)
-    return case
-
-
-def _path(key: str) -> str | tuple[str | int, ...]:
-    steps = key.split(".")
-    if not all(steps):
-        raise argparse.ArgumentTypeError(f"{key!r} is not a key: expected a name, or names with dots between them")
-    first, *others = steps
-    return (first, *(int(step) if re.fullmatch("-?[0-9]{1,9}", step) else step for step in others)) if others else first
-
-
-def _no_constant(name: str) -> NoReturn:
-    # The standard library accepts NaN and Infinity, but JSON has no such values. Here they are text.
-    raise ValueError(name)
-
-
-_JSON: Final = json.JSONDecoder(parse_constant=_no_constant)
-
-
-def _value(text: str) -> tuple[Any, str | None]:
-    """Return the value at the start of ``text``, and the text after the next comma, or None if there is no comma."""
-    text = text.strip()
-    try:
-        value, end = _JSON.raw_decode(text)
-    except (ValueError, RecursionError):
-        pass
-    else:
-        after = text[end:].lstrip()
-        if not after or after[0] == ",":
-            return value, after[1:] if after else None
-    word, comma, rest = text.partition(",")
-    return word.rstrip(), rest if comma else None

@@ -16,8 +16,9 @@ from ..recording import read
 from ..recording.audit import Audit, Auditor
 from ..recording.rolling import rolled_files
 from ..reporting import printable, redact
-from .arguments import Declare, key
+from .filters import key
 from .output import Output
+from .parser import Declare
 from .running import DONE, FAILED
 
 __all__ = ["add", "audit"]

@@ -10,7 +10,8 @@ import rxws
 
 from .. import AsyncWebsocketStreamInterface, ReactiveWebSocket, RxwsError
 from ..reporting import printable
-from .arguments import BROKER, count, filter_case, header, seconds, start
+from .arguments import BROKER, count, header, seconds, start
+from .filters import filter_case, keys
 from .lines import decode
 
 __all__ = [
@@ -49,13 +50,14 @@ def add_filters(parser: argparse.ArgumentParser) -> None:
         metavar="K=V",
         type=filter_case,
         action="append",
-        help="K=V,K2=V2 requires both pairs; repeat it for alternatives; a.b=1 is a path; a value is JSON, or text",
+        help="K=V,K2=V2 needs both; also != < <= > >=; repeat it for alternatives; a.b is a path; V is JSON or text",
     )
 
 
 def add_filter_options(parser: argparse.ArgumentParser) -> None:
-    """Declare the options that select messages and limit their number."""
+    """Declare the options that select messages and what is shown of them, and limit their number."""
     add_filters(parser)
+    parser.add_argument("--fields", metavar="K,K2", type=keys, help="show only these keys")
     parser.add_argument("--count", "-n", metavar="N", type=count, help="stop after N messages")
 
 

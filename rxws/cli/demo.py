@@ -7,11 +7,12 @@ import functools
 import importlib
 from typing import Any, Final
 
-from .arguments import Declare, count, port, seconds
+from .arguments import count, port, seconds
 from .connecting import check_broker
 from .demo_run import run_demo
 from .demo_serve import serve_demo
 from .output import Output
+from .parser import Declare
 
 __all__ = ["add", "demo"]
 

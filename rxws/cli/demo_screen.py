@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple, Protocol
 from .. import Event
 from .demo_ending import Ending, print_ending, write_ending
 from .lanes import Lane, draw, is_unicode, ruler
-from .lines import event_line
+from .lines import clock, event_line
 from .loss_counter import LossCounter
 from .output import Output
 from .terminal import Animation, columns, style_of, terminal, wrap
@@ -139,8 +139,7 @@ class _Lines:
         self._write(self._story.headline, 0)
 
     def note(self, line: str) -> None:
-        now = time.time()
-        self._write(f"{time.strftime('%H:%M:%S', time.localtime(now))}.{int(now % 1 * 1000):03} {line}", CLOCK)
+        self._write(f"{clock(time.time())} {line}", CLOCK)
 
     def show(self, prices: Mapping[str, Price]) -> None:
         self._prices.update(prices)

@@ -12,7 +12,7 @@ import msgspec
 from .. import Disconnected, Event
 from ..reporting import printable
 
-__all__ = ["decode", "event_line", "is_news", "json_lines"]
+__all__ = ["clock", "decode", "event_line", "is_news", "json_lines"]
 
 _UNSAFE: Final = re.compile(
     "["
@@ -63,9 +63,15 @@ def _escape(match: re.Match[str]) -> str:
 
 def event_line(event: Event) -> str:
     """Return an event as a line: its time, its type and its sentence."""
-    clock = time.strftime("%H:%M:%S", time.localtime(event.time))
-    milliseconds = int(event.time % 1 * 1000)
-    return printable(f"{clock}.{milliseconds:03} {type(event).__name__}: {event}")
+    # A user who has never been connected would not understand "Disconnected".
+    is_failure = isinstance(event, Disconnected) and event.number is None
+    kind = "" if is_failure else f"{type(event).__name__}: "
+    return printable(f"{clock(event.time)} {kind}{event}")
+
+
+def clock(seconds: float) -> str:
+    """Return a time of the epoch as local time, with milliseconds."""
+    return f"{time.strftime('%H:%M:%S', time.localtime(seconds))}.{int(seconds % 1 * 1000):03}"
 
 
 def is_news(event: Event) -> bool:

@@ -10,10 +10,13 @@ from typing import Final
 from .. import Event, RxwsError
 from .. import recording as recordings
 from ..reporting import RecordingFailed, printable
-from .arguments import Declare, feed_url, roll, seconds
+from .arguments import feed_url, roll, seconds
 from .connecting import BROKER_OPTIONS, add_connection_options, check_options, connect
-from .lines import event_line, is_news
+from .feed_screen import make_feed_screen
+from .hints import ConnectionHint
+from .lines import is_news
 from .output import Output
+from .parser import Declare
 from .running import DONE, FAILED
 
 __all__ = ["add", "readable", "record"]
@@ -60,24 +63,30 @@ async def record(options: argparse.Namespace, output: Output) -> int:
     feed = connect(options)
     failed = asyncio.get_running_loop().create_future()
 
-    def report(event: Event) -> None:
-        if isinstance(event, RecordingFailed):
-            failed.set_result(event.error)
-        elif is_news(event):
-            output.report(event_line(event))
-
+    hint = ConnectionHint(options.url)
     async with feed:
-        feed.events.subscribe(report, lambda _: None)
         try:
             running = recordings.record(feed, options.path, roll=options.roll)
         except (OSError, ImportError) as error:
             raise readable(options.path, error) from error
+        screen = make_feed_screen(output, feed, counts=lambda: f"{running.frames:,} frames recorded")
+
+        def report(event: Event) -> None:
+            if isinstance(event, RecordingFailed):
+                failed.set_result(event.error)
+            elif is_news(event):
+                screen.show_event(event)
+            if (said := hint.take(event)) is not None:
+                screen.note(said)
+
+        feed.events.subscribe(report, lambda _: None)
         ended = asyncio.ensure_future(feed.wait_closed())
         try:
             async with running:
                 await asyncio.wait({ended, failed}, timeout=options.seconds, return_when=asyncio.FIRST_COMPLETED)
         finally:
             ended.cancel()
+            screen.close()
             has_opened = feed.statistics().opened > 0
             said = "" if has_opened else ": no connection was ever open"
             output.report(printable(f"recorded {running.frames:,} frames to {options.path}{said}"))

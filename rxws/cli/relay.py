@@ -12,10 +12,12 @@ import rxws
 
 from .. import Event, RxwsError
 from ..messages import ABSENT, look_up
-from .arguments import Declare, broker_url, count, key, seconds, url
+from .arguments import broker_url, count, seconds, url
 from .connecting import add_broker_options, add_connection_options, add_filters, broker_options, check_broker, connect
+from .filters import key
 from .lines import event_line, is_news
 from .output import Output
+from .parser import Declare
 from .running import DONE, FAILED
 
 __all__ = ["add", "relay"]

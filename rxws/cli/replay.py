@@ -9,10 +9,11 @@ from .. import RxwsError
 from .. import recording as recordings
 from ..recording.reading import summary
 from ..reporting import printable
-from .arguments import Declare, speed
+from .arguments import speed
 from .connecting import add_filter_options
 from .lines import decode
 from .output import Output
+from .parser import Declare
 from .record import readable
 from .tail import print_messages
 

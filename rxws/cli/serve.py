@@ -17,8 +17,9 @@ from ..recording.reading import summary
 from ..reporting import printable
 from ..testing import FeedConnection, FeedServer
 from ..testing.access import add_access_options
-from .arguments import Declare, port, speed
+from .arguments import port, speed
 from .output import Output
+from .parser import Declare
 from .record import readable
 
 __all__ = ["add", "serve"]

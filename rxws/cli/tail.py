@@ -4,26 +4,20 @@ from __future__ import annotations
 
 import argparse
 import functools
-import time
-from collections.abc import AsyncIterator
-from typing import TYPE_CHECKING, Any, Final, Protocol
+from collections import deque
+from typing import Any
 
-from .. import AsyncWebsocketStreamInterface, Event, RxwsError, StreamOverflow
-from .arguments import Declare, feed_url
+from .. import AsyncWebsocketStreamInterface, Event, RxwsError, Stream, StreamOverflow
+from .arguments import feed_url
 from .connecting import BROKER_OPTIONS, add_connection_options, add_filter_options, check_options, connect
-from .lines import event_line, is_news, json_lines
+from .feed_screen import FeedScreen, make_feed_screen
+from .hints import ConnectionHint, Unmatched
+from .lines import is_news
 from .output import Output
+from .parser import Declare
 from .running import DONE
-from .terminal import Animation, style_of, terminal
-
-if TYPE_CHECKING:
-    from rich.console import Console
-    from rich.text import Text
 
 __all__ = ["add", "print_messages", "tail"]
-
-MOST_COLOURED: Final = 20
-"""Batches of more messages are printed without colours, because colours take 0.3 ms per message."""
 
 _EPILOG = """\
 example:
@@ -50,72 +44,6 @@ def add(declare: Declare) -> None:
     parser.set_defaults(check=functools.partial(check_options, parser))
 
 
-class _Screen(Protocol):
-    """Shows messages and events."""
-
-    def show(self, messages: list[Any]) -> None: ...
-
-    def show_event(self, event: Event) -> None: ...
-
-    def close(self) -> None: ...
-
-
-class _Lines:
-    """Prints messages on standard output and events on standard error. Used for pipes, and without rich."""
-
-    def __init__(self, output: Output) -> None:
-        self._output = output
-        self._ascii = not output.encoding.lower().startswith("utf")
-
-    def show(self, messages: list[Any]) -> None:
-        self._output.write(json_lines(messages, ascii=self._ascii))
-
-    def show_event(self, event: Event) -> None:
-        self._output.report(event_line(event))
-
-    def close(self) -> None:
-        pass
-
-
-class _Terminal:
-    """Prints messages and events in colour above a status line. Used for terminals."""
-
-    def __init__(self, console: Console, feed: AsyncWebsocketStreamInterface[Any]) -> None:
-        from rich.highlighter import JSONHighlighter
-        from rich.text import Text
-
-        self._console = console
-        self._feed = feed
-        self._ascii = not console.encoding.lower().startswith("utf")
-        self._text = Text
-        self._highlight = JSONHighlighter()
-        self._began = time.monotonic()
-        self._animation = Animation(console, self._status, transient=True)
-
-    def _status(self) -> Text:
-        state = self._feed.state.value
-        messages = self._feed.statistics().messages
-        rate = messages / max(1.0, time.monotonic() - self._began)
-        return self._text.assemble(
-            ("● ", "green" if state.is_live else "yellow"),
-            (f"{state.value} · {messages:,} received · {rate:,.1f}/s · Ctrl-C ends", "dim"),
-            no_wrap=True,
-            overflow="ellipsis",
-        )
-
-    def show(self, messages: list[Any]) -> None:
-        text = self._text(json_lines(messages, ascii=self._ascii).removesuffix("\n"))
-        if len(messages) <= MOST_COLOURED:
-            self._highlight.highlight(text)
-        self._console.print(text, soft_wrap=True)
-
-    def show_event(self, event: Event) -> None:
-        self._console.print(self._text(event_line(event), style_of(event)), soft_wrap=True)
-
-    def close(self) -> None:
-        self._animation.close()
-
-
 async def tail(options: argparse.Namespace, output: Output) -> int:
     """Print messages until ``--count`` is reached or the feed ends; return the exit code.
 
@@ -129,37 +57,92 @@ async def tail(options: argparse.Namespace, output: Output) -> int:
 async def print_messages(feed: AsyncWebsocketStreamInterface[Any], options: argparse.Namespace, output: Output) -> int:
     """Print a feed's messages until ``--count`` is reached or the feed ends; return the exit code.
 
+    Events are printed among the messages, where they happened. If no message passed the filter, the values of the
+    filter's keys are printed.
+
     Raises:
         rxws.RxwsError: the feed fails, or standard output is read so slowly that a million messages wait, or 256
             MiB.
     """
-    console = terminal(output)
-    screen: _Screen = _Lines(output) if console is None else _Terminal(console, feed)
-
-    def report(event: Event) -> None:
-        if is_news(event):
-            screen.show_event(event)
-
+    unmatched = Unmatched(options.filter) if options.filter else None
+    screen = make_feed_screen(output, feed, options.fields)
+    printer: _Printer | None = None
     try:
         async with feed:
-            messages = feed.stream_filter(options.filter)
-            feed.events.subscribe(report)
-            await _show(messages.batches(), options.count, screen, output)
+            printer = _Printer(feed.stream_filter(options.filter), screen, ConnectionHint(getattr(options, "url", "")))
+            feed.events.subscribe(printer.take_event, lambda _: None)
+            if unmatched is not None:
+                feed.messages.subscribe(unmatched.take, lambda _: None)
+            await printer.run(options.count, output)
     except StreamOverflow as error:
         waiting = f"{error.maxsize:,} messages" if error.maxbytes is None else f"{error.maxbytes:,} bytes"
         raise RxwsError(f"the output is read too slowly: {waiting} wait for it") from error
     finally:
+        if printer is not None:
+            printer.show_events()
         screen.close()
+        if unmatched is not None and printer is not None and not printer.matched:
+            output.report(f"{options.prog}: {unmatched.sentence()}")
     return DONE
 
 
-async def _show(batches: AsyncIterator[list[Any]], left: int | None, screen: _Screen, output: Output) -> None:
-    """Show the messages of all batches, or the first ``left`` messages."""
-    async for batch in batches:
-        screen.show(batch[:left])
-        # Wait for a slow reader here, so that new messages wait in the stream, which limits their number.
-        await output.written()
-        if left is not None:
-            left -= len(batch)
-            if left <= 0:
-                return
+class _Printer:
+    """Shows the messages of a stream, and each event after the messages that came before it.
+
+    Args:
+        stream: the stream.
+        screen: where they are shown.
+        hint: notices why there is no connection.
+    """
+
+    def __init__(self, stream: Stream[Any], screen: FeedScreen, hint: ConnectionHint) -> None:
+        self._stream = stream
+        self._screen = screen
+        self._hint = hint
+        self._shown = 0
+        # Events that happened after messages that still wait, each with the number of messages before it.
+        self._events: deque[tuple[int, Event]] = deque()
+
+    @property
+    def matched(self) -> int:
+        """The number of messages that passed the filter."""
+        return self._stream.matched
+
+    def take_event(self, event: Event) -> None:
+        """Show an event as soon as all messages before it are shown."""
+        if is_news(event):
+            self._events.append((self._stream.matched, event))
+        self._show_due()
+        hint = self._hint.take(event)
+        if hint is not None:
+            self._screen.note(hint)
+
+    async def run(self, count: int | None, output: Output) -> None:
+        """Show all messages, or the first ``count``."""
+        left = count
+        async for batch in self._stream.batches():
+            self._show(batch[:left])
+            # Wait for a slow reader here, so that new messages wait in the stream, which limits their number.
+            await output.written()
+            if left is not None:
+                left -= len(batch)
+                if left <= 0:
+                    return
+
+    def show_events(self) -> None:
+        """Show the events that wait for messages that are not shown any more."""
+        self._shown = self._stream.matched
+        self._show_due()
+
+    def _show(self, messages: list[Any]) -> None:
+        while messages:
+            # Up to the next event, or all.
+            number = self._events[0][0] - self._shown if self._events else len(messages)
+            self._screen.show(messages[:number])
+            self._shown += len(messages[:number])
+            messages = messages[number:]
+            self._show_due()
+
+    def _show_due(self) -> None:
+        while self._events and self._events[0][0] <= self._shown:
+            self._screen.show_event(self._events.popleft()[1])

@@ -1,5 +1,6 @@
 """The way of a frame to the receivers of its message: frames, reader, dispatcher, router, index, filters."""
 
+from .conditions import Condition
 from .fields import Field, field_reader, number_reader, range_reader
 from .filters import Filter, Filters
 from .frames import Frame, Frames
@@ -14,6 +15,7 @@ __all__ = [
     "ABSENT",
     "MICROSECONDS",
     "PER_SECOND",
+    "Condition",
     "Field",
     "Filter",
     "Filters",

@@ -51,7 +51,7 @@ class Disconnected(Event):
     @property
     def _sentence(self) -> str:
         if self.number is None:
-            return f"no connection ({self.reason}): {self.cause}; {next_attempt(self.delay)}"
+            return f"cannot connect ({self.reason}): {self.cause}; {next_attempt(self.delay)}"
         code = "" if self.code is None else f", code {self.code}"
         return f"connection {self.number} ended ({self.reason}{code}): {self.cause}"
 

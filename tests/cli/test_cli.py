@@ -17,7 +17,7 @@ import pytest
 
 import rxws
 from rxws import cli
-from rxws.cli import arguments, lines, running
+from rxws.cli import arguments, filters, lines, running
 from rxws.cli import terminal as terminal_module
 from rxws.cli.loss_counter import LossCounter
 from rxws.cli.output import Output
@@ -56,6 +56,14 @@ def test_help_documents_the_exit_codes_when_printed(command, capsys):
     assert "; 130 Ctrl-C; 143 SIGTERM" in out
 
 
+def test_help_is_printed_when_there_is_no_command(capsys):
+    """``rxws`` alone prints the help, and is no error."""
+    assert cli.main([]) == 0
+    alone = capsys.readouterr()
+    cli.main(["--help"])
+    assert alone == capsys.readouterr()
+
+
 def test_version_is_printed_when_requested(capsys):
     """``rxws --version`` prints the version of the package."""
     assert cli.main(["--version"]) == 0
@@ -65,8 +73,15 @@ def test_version_is_printed_when_requested(capsys):
 @pytest.mark.parametrize(
     ("wrong", "said"),
     [
-        ([], "COMMAND"),
-        (["nonsense"], "nonsense"),
+        (["nonsense"], "there is no command 'nonsense' (see: rxws --help)"),
+        (["tial"], "there is no command 'tial': did you mean tail? (see: rxws --help)"),
+        (["--verison"], "there is no option '--verison': did you mean --version? (see: rxws --help)"),
+        (["tail", "--fliter", "e=1", "ws://x"], "no option '--fliter': did you mean --filter? (see: rxws tail --help)"),
+        (["record", "ws://x", "f", "--second=3"], "'--second': did you mean --seconds? (see: rxws record --help)"),
+        (["tail", "ws://x", "--strt", "all"], "'--strt': did you mean --start?"),
+        (["tail", "ws://x", "e=trade"], "unexpected argument 'e=trade' (a filter is written --filter K=V)"),
+        (["tail", "ws://x", "-x"], "unexpected argument '-x'"),
+        (["audit", "f", "e=trade"], "unexpected argument 'e=trade' (see: rxws audit --help)"),
         (["demo", "--seconds", "0"], "expected a number of seconds greater than 0, got '0'"),
         (["demo", "--seconds", "soon"], "expected a number of seconds greater than 0, got 'soon'"),
         (["demo", "--streams", "0"], "expected a whole number from 1 up, got '0'"),
@@ -77,14 +92,24 @@ def test_version_is_printed_when_requested(capsys):
         (["tail"], "URL"),
         (["tail", "ws://x", "--colour"], "--colour"),
         (["tail", "ws://x", "--\x1b[31m"], r"--\x1b[31m"),
-        (["tail", "http://x"], "scheme isn't ws or wss"),
+        (["tail", "localhost:8765"], "did you mean ws://localhost:8765?"),
+        (["tail", "127.0.0.1:8765/ws"], "did you mean ws://127.0.0.1:8765/ws?"),
+        (["tail", "example.org/ws"], "did you mean wss://example.org/ws?"),
+        (["tail", "http://x"], "did you mean ws://x?"),
+        (["tail", "https://x.org:9"], "did you mean wss://x.org:9?"),
+        (["tail", "https://u:S3CRET@x.org"], "scheme isn't ws or wss"),
+        (["tail", "x.org/?key=S3CRET"], "scheme isn't ws or wss"),
+        (["tail", "x.org/S3CRETS3CRETS3CRET"], "scheme isn't ws or wss"),
         (["tail", "ws://"], "hostname isn't provided"),
         (["tail", "ws://u:S3CRET@x:port"], "its host or port cannot be read"),
         (["tail", "ws://[::1"], "its host or port cannot be read"),
         (["tail", "ftp://u:S3CRET@x/?key=S3CRET"], "not the URL of a websocket"),
         (["tail", "ws://x", "--count", "many"], "expected a whole number from 1 up, got 'many'"),
         (["tail", "ws://x", "--rotate", "inf"], "expected a number of seconds greater than 0"),
-        (["tail", "ws://x", "--filter", "nonsense"], "expected key=value[,key=value], got 'nonsense'"),
+        (["tail", "ws://x", "--filter", "nonsense"], "with = != < <= > or >=, got 'nonsense'"),
+        (["tail", "ws://x", "--filter", "p>true"], "p> takes a number or text, got true"),
+        (["tail", "ws://x", "--fields", "s,,p"], "'' is not a key"),
+        (["tail", "ws://x", "--fields", "s,p,s"], "a key occurs twice in 's,p,s'"),
         (["tail", "ws://x", "--header", "S3CRET"], "expected Name: value"),
         (["tail", "ws://x", "--header", "S3 CRET: x"], "expected Name: value"),
         (["tail", "ws://x", "--header", "X-Key: S3CRET\r\nX-Other: 1"], "the value of X-Key"),
@@ -129,16 +154,46 @@ def test_error_is_one_line_when_arguments_are_wrong(wrong, said, capsys):
 )
 def test_filter_is_parsed_when_valid(text, case):
     """A value is parsed as JSON if it is valid JSON, otherwise it is text. Dots in a key make a path."""
-    read = arguments.filter_case(text)
+    read = filters.filter_case(text)
     assert read == case
     assert [type(value) for value in read.values()] == [type(value) for value in case.values()]
 
 
-@pytest.mark.parametrize("text", ["", "e", "=trade", "e=trade,", "e=trade,s", "a..b=1", ".a=1", "a=1,a=2", "a=x,y,b=1"])
+@pytest.mark.parametrize(
+    "text", ["", "e", "=trade", "e=trade,", "e=trade,s", "a..b=1", ".a=1", "a=1,a=2", "a=x,y,b=1", "a=1,a>0", "a>0,a=1"]
+)
 def test_filter_is_refused_when_invalid(text):
     """A filter that is not a list of key=value, or that contains a key twice, is refused."""
     with pytest.raises(argparse.ArgumentTypeError):
-        arguments.filter_case(text)
+        filters.filter_case(text)
+
+
+@pytest.mark.parametrize(
+    ("text", "passing", "failing"),
+    [
+        ("p>1", [{"p": 2}, {"p": "1.5"}, {"p": 1.0000001}], [{"p": 1}, {"p": "1.0"}, {"p": "x"}, {"p": None}, {}]),
+        ("p >= 1", [{"p": 1}, {"p": "1.0"}], [{"p": 0.99}, {"p": True}]),
+        ("p<1", [{"p": 0}, {"p": "-3e2"}], [{"p": 1}]),
+        ("p<=1", [{"p": 1}], [{"p": 1.5}]),
+        ("p>1,p<3", [{"p": 2}], [{"p": 1}, {"p": 3}]),
+        ("s!=BTC", [{"s": "ETH"}, {"s": None}], [{"s": "BTC"}, {}]),
+        ("s!=BTC,s!=ETH,s!=1", [{"s": "X"}], [{"s": "BTC"}, {"s": "ETH"}, {"s": 1}]),
+        ("l!=[1],n=1", [{"l": [2], "n": 1}], [{"l": [1], "n": 1}, {"l": [2]}]),
+        ("t>=2026-01-01", [{"t": "2026-01-01T00:00"}], [{"t": "2025-12-31"}, {"t": 5}]),
+        ("data.p>1", [{"data": {"p": 2}}], [{"data": {}}, {"p": 2}]),
+        ("p>" + "9" * 30, [{"p": "1" + "0" * 30}], [{"p": 5}]),
+    ],
+)
+def test_filter_compares_when_it_has_an_operator(text, passing, failing):
+    """``< <= > >=`` compare numbers, numeric strings as numbers, and otherwise strings; ``!=`` requires the key."""
+    chosen = rxws.messages.Filter.parse([filters.filter_case(text)])
+    assert [chosen(message) for message in passing] == [True] * len(passing)
+    assert [chosen(message) for message in failing] == [False] * len(failing)
+
+
+def test_comparison_is_shown_as_it_was_written():
+    """The repr of a filter, which events quote, has the operators."""
+    assert repr(filters.filter_case("p>1,p<=2.5,s!=x")) == "{'p': > 1 and <= 2.5, 's': != 'x'}"
 
 
 def test_header_is_parsed_when_valid():
@@ -223,15 +278,15 @@ SINCE = {"name": "feed", "time": 1_700_000_000.25}
         (rxws.Connected(number=2, attempt=3, **SINCE), "Connected: connection 2 is open after 3 attempts"),
         (
             rxws.Disconnected(number=None, reason="network", cause="refused", delay=0.0, **SINCE),
-            "Disconnected: no connection (network): refused; retrying at once",
+            "cannot connect (network): refused; retrying at once",
         ),
         (
             rxws.Disconnected(number=None, reason="network", cause="refused", delay=1.25, **SINCE),
-            "Disconnected: no connection (network): refused; retrying in 1.2 s",
+            "cannot connect (network): refused; retrying in 1.2 s",
         ),
         (
             rxws.Disconnected(number=None, reason="auth", cause="HTTP 401", **SINCE),
-            "Disconnected: no connection (auth): HTTP 401; giving up",
+            "cannot connect (auth): HTTP 401; giving up",
         ),
         (
             rxws.Disconnected(number=1, reason="server", cause="bye \x1b[31m\n", code=1001, **SINCE),

@@ -8,6 +8,7 @@ import contextlib
 import json
 import math
 import os
+import re
 import signal
 import socket
 from pathlib import Path
@@ -21,7 +22,7 @@ from rxws.cli import serve
 from rxws.recording import FrameEntry, read
 from rxws.testing import FeedServer, assert_no_leaks
 from tests.recording.test_recording import end, frame, start, write
-from tests.support.terminal import finish, started
+from tests.support.terminal import finish, started, terminal
 
 
 @pytest.fixture
@@ -69,7 +70,7 @@ def test_help_fits_a_screen_when_printed(command, capsys, monkeypatch):
     ("wrong", "said"),
     [
         (["record", "ws://x"], "PATH"),
-        (["record", "http://x", "y"], "scheme isn't ws or wss"),
+        (["record", "http://x", "y"], "did you mean ws://x?"),
         (["record", "ws://x", "y", "--seconds", "0"], "expected a number of seconds greater than 0"),
         (["record", "ws://x", "y", "--roll", "week"], "expected day, hour or a number of bytes, got 'week'"),
         (["record", "ws://x", "y", "--roll", "0"], "expected day, hour or a number of bytes, got '0'"),
@@ -287,6 +288,51 @@ async def test_messages_are_json_lines_when_replayed(recorded, capsys):
     assert capsys.readouterr().out == '{"e":"b","n":2}\n'
     assert await run("replay", recorded, "--speed", "max", "--count", "1") == 0
     assert capsys.readouterr().out == '{"e":"a","n":1}\n'
+
+
+async def test_events_are_among_their_messages_when_replayed(recorded, monkeypatch):
+    """On a terminal, an event is printed after the messages before it, and before those after it, at any speed."""
+    for speed in ("max", "1000"):
+        with terminal(monkeypatch) as there:
+            assert await run("replay", recorded, "--speed", speed) == 0
+        kinds = re.findall(r"^(?:[\d:.]+ (\w+):|(e=\w+|\"/w==\"))", "\n".join(there.screen), re.MULTILINE)
+        assert ["".join(kind) for kind in kinds] == ["e=a", '"/w=="', "Gap", "e=b"]
+
+
+async def test_values_are_named_when_no_replayed_message_passes_the_filter(recorded, capsys):
+    """If no message passes, stderr says which values and keys there were, so that a mistake is found."""
+    assert await run("replay", recorded, "--speed", "max", "--filter", "e=c,x=1", "--filter", "n=5") == 0
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert err.splitlines()[-1] == (
+        "rxws replay: no message of 3 passed the filter; e was a, b; no message has the key x; n was 1, 2; "
+        "the keys were e, n"
+    )
+    assert await run("replay", recorded, "--speed", "max", "--filter", "n=2") == 0
+    assert "passed the filter" not in capsys.readouterr().err
+
+
+async def test_fields_are_chosen_when_replayed(recorded, capsys):
+    """``--fields`` prints only these keys; a message that lacks them all is an empty object."""
+    assert await run("replay", recorded, "--speed", "max", "--fields", "n,x") == 0
+    assert capsys.readouterr().out.splitlines() == ['{"n":1}', "{}", '{"n":2}']
+
+
+async def test_count_is_shown_while_recording(server, tmp_path, monkeypatch):
+    """On a terminal a status line shows how many frames are recorded, until the end."""
+
+    async def script(connection):
+        await connection.send(1)
+        await asyncio.sleep(0.5)
+        await connection.send(2)
+        await asyncio.sleep(30)
+
+    server.script = script
+    with terminal(monkeypatch) as there:
+        assert await run("record", server.url, tmp_path / "feed.jsonl", "--seconds", "1.2") == 0
+    assert re.search(r"● connected · 2 frames recorded · \d+/s · 0 gaps · Ctrl-C ends", there.shown)
+    assert "recorded 2 frames to " in "".join(there.screen)
+    assert "Ctrl-C" not in "".join(there.screen)
 
 
 async def test_replay_fails_when_there_is_no_file(tmp_path, capsys):

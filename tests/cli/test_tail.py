@@ -10,12 +10,14 @@ import os
 import re
 import signal
 import socket
+import ssl
 import sys
 
 import pytest
+import trustme
 
 from rxws import ReactiveWebSocket, cli
-from rxws.cli import tail as tail_module
+from rxws.cli import feed_screen
 from rxws.testing import FeedServer
 from tests.support.terminal import COLOUR, SEQUENCE, finish, started, terminal
 
@@ -157,7 +159,7 @@ async def test_refusal_with_401_is_retried_when_there_was_a_connection(server, c
     out, err = capsys.readouterr()
     assert out == "1\n2\n"
     kinds = [line.split()[1] for line in err.splitlines()]
-    assert kinds == ["Connected:", "Disconnected:", "Disconnected:", "Disconnected:", "tail:"]
+    assert kinds == ["Connected:", "Disconnected:", "cannot", "cannot", "tail:"]
     assert err.count("; retrying ") == 2
     assert "401" in err.splitlines()[-1]
 
@@ -227,9 +229,9 @@ async def test_terminal_has_colours_and_a_status_when_there_is_one(server, monke
     with terminal(monkeypatch) as there:
         assert await tail(server, "--count", "2") == 0
     assert COLOUR.search(there.text)
-    assert [line for line in re.split(r"[\r\n]+", there.shown) if line.startswith("{")] == ['{"n":1}', '{"n":2}']
+    assert [line for line in there.screen if line.startswith("n=")] == ["n=1", "n=2"]
     assert "Connected: connection 1 is open" in there.shown
-    assert "● connected · 1 received" in there.shown
+    assert re.search(r"● connected · 1 received · \d/s · 0 gaps · Ctrl-C ends", there.shown)
     # The cursor is visible again, and the status line is removed.
     assert there.text.index("\x1b[?25l") < there.text.rindex("\x1b[?25h")
     assert there.text.endswith("\x1b[1A\x1b[2K")
@@ -237,11 +239,12 @@ async def test_terminal_has_colours_and_a_status_when_there_is_one(server, monke
 
 async def test_terminal_shows_no_colours_when_a_batch_is_large(server, monkeypatch):
     """The messages of a large batch have no colours, because colouring them would take too long."""
-    monkeypatch.setattr(tail_module, "MOST_COLOURED", 0)
-    server.script = sends({"n": 1}, {"n": 2})
+    monkeypatch.setattr(feed_screen, "MOST_COLOURED", 0)
+    server.script = sends({"n": 1}, {"n": [2]})
     with terminal(monkeypatch) as there:
         assert await tail(server, "--count", "2") == 0
-    assert '{"n":1}' in there.text
+    assert "n=1" in there.text
+    assert '{"n":[2]}' in there.text
 
 
 async def test_terminal_has_no_colours_when_no_color_is_set(server, monkeypatch):
@@ -250,8 +253,41 @@ async def test_terminal_has_no_colours_when_no_color_is_set(server, monkeypatch)
     with terminal(monkeypatch) as there:
         monkeypatch.setenv("NO_COLOR", "1")
         assert await tail(server, "--count", "1") == 0
-    assert '{"n":1}' in there.text
+    assert "n=1" in there.text
     assert not COLOUR.search(there.text)
+
+
+async def test_terminal_shows_a_table_when_fields_are_given(server, monkeypatch):
+    """With ``--fields`` a terminal shows a table: its header again on each screen, and numbers aligned to the right."""
+    server.script = sends(*({"s": "AB", "d": {"p": 10.0**n}, "x": n} for n in range(6)), {"s": "LONGER"})
+    with terminal(monkeypatch, rows=12) as there:
+        assert await tail(server, "--fields", "s,d.p", "--count", "7") == 0
+    lines = [line for line in there.screen if line]
+    assert lines[-8:] == [
+        *("s   d.p", "AB  1.0", "AB  10.0", "AB  100.0", "AB  1000.0", "AB  10000.0", "AB  100000.0", "LONGER")
+    ]
+    server.script = sends(*({"s": n} for n in range(20)))
+    with terminal(monkeypatch, rows=9) as there:
+        assert await tail(server, "--fields", "s", "--count", "20") == 0
+    assert [line.strip() for line in there.shown.splitlines()].count("s") == 3
+
+
+@pytest.mark.parametrize(("scheme", "word"), [("wss", "ws://"), ("ws", "wss://")])
+async def test_scheme_is_questioned_when_tls_is_on_one_side_only(scheme, word, capsys):
+    """If the first connection fails because only one side speaks TLS, one line names the other scheme."""
+    context = None
+    if scheme == "ws":
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        trustme.CA().issue_cert("localhost").configure_cert(context)
+    url = f"{scheme}://localhost:"
+    async with FeedServer(ssl=context) as server:
+        with started("tail", f"{url}{server.port}") as process:
+            lines = [await asyncio.to_thread(process.stderr.readline) for _ in range(3)]
+            process.send_signal(signal.SIGINT)
+            await finish(process)
+    assert "cannot connect" in lines[0]
+    assert f"address begins with {word} instead of {scheme}://" in lines[1]
+    assert "TLS" not in lines[2]
 
 
 @pytest.mark.parametrize("lacking", ["rich", "cursor movement"])
@@ -318,5 +354,5 @@ async def test_process_retries_when_the_connection_is_refused():
             out, err = await finish(process)
     assert process.returncode == 130
     assert out == ""
-    assert all("Disconnected: no connection (network)" in line and "; retrying " in line for line in lines)
+    assert all("cannot connect (network)" in line and "; retrying " in line for line in lines)
     assert "Traceback" not in err

@@ -71,7 +71,7 @@ async def test_refusal_is_reported_with_the_next_attempt(wiring, connection_repo
     connection_reporter.refused(LOST, delay)
     assert report(wiring, caplog) == (
         [Disconnected],
-        [("WARNING", f"feed: no connection (network): it broke; {after}")],
+        [("WARNING", f"feed: cannot connect (network): it broke; {after}")],
     )
     assert (wiring.seen[0].number, wiring.seen[0].delay) == (None, delay)
 

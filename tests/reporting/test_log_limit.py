@@ -96,7 +96,7 @@ async def test_loss_is_logged_when_it_follows_a_rotation(virtual_time, caplog):
         "feed: connection 1 ended (rotation): a planned rotation",
         "feed: connection 2 ended (network): it broke",
         "feed: connection 3 ended (server): it closed",
-        "feed: no connection (network): it is down; retrying at once",
+        "feed: cannot connect (network): it is down; retrying at once",
         "feed: 2,000.0 ms without a connection (network): messages may be missing",
         "feed: 1,000.0 ms without a connection (network): messages may be missing",
         "feed: 1,000.0 ms without a connection (network): messages may be missing",
