@@ -72,6 +72,7 @@ The public names::
         testing                         a server that fails on command
         jupyter                         live tables and charts, with the extra jupyter
         nats                            a relay and a feed over NATS JetStream, with the extra nats
+        picows                          connections that picows receives in compiled code, with the extra picows
         prometheus                      metrics, with the extra prometheus
 
 The folders, lowest layer first. Each folder imports only from folders above it in this list. Messages and streams do
@@ -89,8 +90,8 @@ not depend on sockets, and connections do not depend on streams::
 The modules beside the folders are the two public classes of a feed, ``interface`` and ``websocket``; their base,
 ``consuming``, and their ``options``; and modules that every folder may import: ``errors``, ``callables``, ``checks``,
 ``codec``, ``delays``, ``heartbeat``, ``rate_limit``. The edges ``operators``, ``books``, ``recording``, ``jupyter``,
-``nats``, ``prometheus``, ``testing``, ``demo`` and ``cli`` import only what the folders export. The core imports no
-edge.
+``nats``, ``picows``, ``prometheus``, ``testing``, ``demo`` and ``cli`` import only what the folders export. The core
+imports no edge.
 
 The way of a message::
 
@@ -227,11 +228,12 @@ __all__ = [
 
 __version__ = "0.1.0"
 
-_EDGES = frozenset({"books", "demo", "jupyter", "nats", "operators", "prometheus", "recording", "testing"})
+_EDGES = frozenset({"books", "demo", "jupyter", "nats", "operators", "picows", "prometheus", "recording", "testing"})
 _OF_RECORDING = frozenset({"read", "record", "replay"})
 _REQUIREMENTS = {
     "jupyter": ("IPython", "bqplot", "ipywidgets", "numpy"),
     "nats": ("nats",),
+    "picows": ("picows",),
     "prometheus": ("prometheus_client",),
 }
 
@@ -243,6 +245,7 @@ if TYPE_CHECKING:
     from . import jupyter as jupyter
     from . import nats as nats
     from . import operators as operators
+    from . import picows as picows
     from . import prometheus as prometheus
     from . import recording as recording
     from . import testing as testing

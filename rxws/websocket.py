@@ -16,6 +16,7 @@ import reactivex
 import websockets
 from reactivex import Observable
 from reactivex import operators as ops
+from websockets.asyncio.client import connect as connect_websockets
 
 from . import codec
 from .callables import asks_for, is_coroutine_function, name_of, resolve, takes
@@ -58,12 +59,13 @@ class ReactiveWebSocket(AsyncWebsocketStreamInterface[T]):
         url: the address, or an (async) function that returns it. The function is called for every connection, so it can
             get a fresh listen key. A list of addresses and functions: after a failure the next one is used, and the
             first one again when its delay is over. With ``lines`` each line begins with a different one.
-        connect: a function with the signature of ``websockets.connect``, such as ``picows.websockets.connect``.
+        connect: a function with the signature of ``websockets.connect``, such as ``rxws.picows.connect``.
         connect_options: keyword arguments of ``connect`` (``additional_headers=…``, ``ssl=…``), or an (async) function
-            that returns them, called for every connection. None passes none. ``websockets.connect`` gets
-            ``happy_eyeballs_delay=0.25`` by default: if an address of a host has not answered for 0.25 s, the next
-            address is tried too. (Not on uvloop, which does not support it, and not if the host is an IP address.) It
-            also gets ``logger``, a child of ``websockets.client`` whose lines contain no secrets.
+            that returns them, called for every connection. None passes none. ``websockets.connect`` and
+            ``rxws.picows.connect`` get ``happy_eyeballs_delay=0.25`` by default: if an address of a host has not
+            answered for 0.25 s, the next address is tried too. (Not on uvloop, which does not support it, and not if
+            the host is an IP address.) They also get ``logger``, a child of ``websockets.client`` whose lines contain
+            no secrets.
         decode: a function or a coroutine function that turns a frame into a message; by default
             ``msgspec.json.decode``. ``msgspec.json.Decoder(Trade).decode`` gives typed messages. For a frame of several
             messages, or none, it may return :class:`~rxws.Many`: ``Many(items)``, ``Many()``.
@@ -187,7 +189,7 @@ class ReactiveWebSocket(AsyncWebsocketStreamInterface[T]):
         options = await resolve(self.__connect_options) or {}
         if type(self)._create_ws is ReactiveWebSocket._create_ws and isinstance(url, str):
             feed_of(self).opener.name = f"connecting to {redact_url(url)}"
-        if self.__connect is websockets.connect:
+        if self.__connect is websockets.connect or _is_subclass_of_connect(self.__connect):
             options = {"logger": library_logger(), **options}
             if "unix" not in options and _takes_happy_eyeballs(url):
                 options = {"happy_eyeballs_delay": HAPPY_EYEBALLS_DELAY, **options}
@@ -249,6 +251,11 @@ class ReactiveWebSocket(AsyncWebsocketStreamInterface[T]):
 
     def __repr__(self) -> str:
         return f"{super().__repr__()[:-1]}, {self.shown_url or 'URL from a function'}>"
+
+
+def _is_subclass_of_connect(connect: object) -> bool:
+    """Return whether ``connect`` has the options of ``websockets.connect``, which is a class."""
+    return isinstance(connect, type) and issubclass(connect, connect_websockets)
 
 
 def _takes_happy_eyeballs(url: object) -> bool:

@@ -35,6 +35,7 @@ import websockets
 from websockets.exceptions import ConnectionClosed
 
 import rxws
+import rxws.picows
 from rxws import CallbackFailed, Connected, ConnectFailed, Disconnected, Gap, MessageRejected, Quiet, Rotated, State
 from rxws.testing import FeedServer, NumberedBroadcast, assert_no_leaks, serve_in_process
 from tests.support.life import Ledger, Record, ScriptedFeed, ScriptedWebsocket
@@ -69,18 +70,22 @@ class Kind(NamedTuple):
 KINDS = [
     Kind("asyncio, websockets", asyncio.new_event_loop, websockets.connect),
     Kind("asyncio, picows", asyncio.new_event_loop, picows.websockets.connect),
+    Kind("asyncio, rxws.picows", asyncio.new_event_loop, rxws.picows.connect),
 ]
 if uvloop is not None:
     KINDS += [
         Kind("uvloop, websockets", uvloop.new_event_loop, websockets.connect),
         Kind("uvloop, picows", uvloop.new_event_loop, picows.websockets.connect),
+        Kind("uvloop, rxws.picows", uvloop.new_event_loop, rxws.picows.connect),
     ]
 if sys.version_info >= (3, 12):
     KINDS += [Kind("eager, websockets", eager_loop, websockets.connect)]
 
 
-both_libraries = pytest.mark.parametrize(
-    "connect", [websockets.connect, picows.websockets.connect], ids=["websockets", "picows"]
+each_library = pytest.mark.parametrize(
+    "connect",
+    [websockets.connect, picows.websockets.connect, rxws.picows.connect],
+    ids=["websockets", "picows", "rxws.picows"],
 )
 
 
@@ -354,7 +359,7 @@ async def plain_text(port=0):
         yield server.sockets[0].getsockname()[1]
 
 
-@both_libraries
+@each_library
 @pytest.mark.parametrize("fault", ["unknown CA", "wrong host", "plain text"])
 async def test_tls_unknown_ca_wrong_host_plain_text(authority, connect, fault, assert_no_leaks):
     """A TLS fault fails the feed before the first success; after it the feed reconnects."""
@@ -389,7 +394,7 @@ async def test_tls_unknown_ca_wrong_host_plain_text(authority, connect, fault, a
         await feed.record.happened(Connected, 2)
 
 
-@both_libraries
+@each_library
 async def test_name_not_found_connection_refused(connect, assert_no_leaks):
     """The feed retries after both faults, even before the first success."""
     with socket.socket() as unused:
@@ -412,7 +417,7 @@ async def test_accepts_tcp_and_stays_silent(feed_server, virtual_time):
         assert feed.record.reasons == ["network"]
 
 
-@both_libraries
+@each_library
 async def test_accepts_tls_and_stays_silent(authority, connect):
     """If the server does not answer after the TLS handshake, the feed tries again after ``open_timeout``."""
     mute = await asyncio.start_server(lambda reader, writer: writers.append(writer), "127.0.0.1", 0)
@@ -777,7 +782,7 @@ def slowness():
 
 
 @pytest.mark.slow
-@both_libraries
+@each_library
 async def test_messages_in_a_burst_over_the_network(connect, unscanned, assert_no_leaks):
     """No message is lost, and in one of three bursts other tasks run at least every 50 ms of CPU time."""
     total = 300_000 if connect is picows.websockets.connect else 100_000
@@ -814,7 +819,7 @@ async def test_1000000_messages_in_a_burst(unscanned, assert_no_leaks):
 # The network
 
 
-@both_libraries
+@each_library
 @pytest.mark.parametrize(
     "toxics",
     [{"slicer": 1}, {"latency": 0.1, "jitter": 0.05}, {"bandwidth": 20_000.0}],
@@ -833,7 +838,7 @@ async def test_one_byte_slices_latency_bandwidth_limit(connect, toxics, assert_n
         assert server.opened == 1
 
 
-@both_libraries
+@each_library
 @pytest.mark.parametrize("toxic", ["limit_data", "reset_peer", "timeout", "slow_close", "down"])
 async def test_cut_in_mid_frame_and_other_ends(connect, toxic, assert_no_leaks):
     """The feed reconnects after a cut within a frame, a reset, a black hole, a slow close, and a network failure."""
@@ -1479,7 +1484,7 @@ def test_closed_loop():
 SECRETS = ("pqia91ma19a5s61cv6a81va65sdf19v8a65a1a5s61cv6a81va65sdf19v8a65a1", "hunter2", "s3cr3t")
 
 
-@both_libraries
+@each_library
 async def test_no_secret_is_written(connect, caplog, assert_no_leaks):
     """Logs, events, errors and reprs do not contain a listen key, a token in the query, or a password."""
     caplog.set_level(logging.DEBUG, "rxws")

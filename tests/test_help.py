@@ -14,7 +14,7 @@ import rxws
 ROOT = Path(__file__).resolve().parents[1]
 
 EXTRAS = ("IPython", "bqplot", "ipywidgets", "numpy", "pandas", "pytest", "pytest_asyncio", "async_solipsism", "rich")
-EXTRAS += ("nats", "prometheus_client")
+EXTRAS += ("nats", "picows", "prometheus_client")
 """Top-level packages that only the extras install."""
 
 BARE = f"import sys; sys.modules.update(dict.fromkeys({EXTRAS!r})); "
@@ -59,7 +59,7 @@ def test_every_public_name_has_a_line_in_a_group() -> None:
     found = groups(rxws.__doc__ or "")
     assert [*found] == ["Feeds", "Messages", "Recordings", "Events", "Errors", "Modules"]
     names = [name for group in found.values() for name in group]
-    modules = {"books", "demo", "jupyter", "nats", "operators", "prometheus", "recording", "testing"}
+    modules = {"books", "demo", "jupyter", "nats", "operators", "picows", "prometheus", "recording", "testing"}
     assert sorted(names) == sorted({*rxws.__all__, "read", "record", "replay", *modules})
     assert set(found["Modules"]) == modules
 

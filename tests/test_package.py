@@ -85,6 +85,7 @@ EDGES = (
     "recording",
     "jupyter",
     "nats",
+    "picows",
     "prometheus",
     "testing",
     "demo",

@@ -60,10 +60,13 @@ _BROKEN: Final = frozenset({"OSError", "EOFError", "ClientConnectionError"})
 _BUGS: Final = (TypeError, AttributeError, NameError, NotImplementedError)
 # The modules of rxws that call the websocket library. An exception of the library passes through them.
 _PASSED: Final = frozenset(
-    {"rxws.connections.connection", "rxws.connections.transport", "rxws.messages.reader", "rxws.messages.frames"}
+    {
+        *("rxws.connections.connection", "rxws.connections.transport"),
+        *("rxws.messages.reader", "rxws.messages.frames", "rxws.messages.pushed"),
+    }
 )
-# rxws.testing and rxws.nats have their own connections, which break like any other.
-_OURS: Final = re.compile(r"rxws\.(?!(?:testing|nats)\b)")
+# rxws.testing, rxws.nats and rxws.picows have their own connections, which break like any other.
+_OURS: Final = re.compile(r"rxws\.(?!(?:testing|nats|picows)\b)")
 
 
 @dataclass(frozen=True, slots=True)

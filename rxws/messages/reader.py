@@ -8,18 +8,23 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from types import CoroutineType
 from typing import Any, Final
 
-from ..reporting.cancellation import FAILURES, is_being_cancelled
+from ..callables import is_coroutine_function
+from ..reporting.cancellation import FAILURES
 from ..reporting.events import Gap
 from .backlog import SLICE
 from .dispatcher import FrameDispatcher
 from .frames import Frame, Frames, frame_size
 from .hooks import Many
 from .inbound import COPY, Inbound
+from .pushed import PushedFrames
 
 __all__ = ["Reader"]
 
 #: The largest number of messages between two calls of the clock.
 MAX_BATCH: Final = 32
+
+#: In place of the message of a frame that is not parsed yet.
+UNPARSED: Final = object()
 
 #: Seconds that a parse hook may wait before its frame is rejected.
 PARSE_TIMEOUT: Final = 10.0
@@ -51,6 +56,10 @@ class Reader:
         self._is_unheard = False
         self._delivered_before = 0
         self._latency = dispatcher.router.latency
+        # Set if the connection calls the reader's function.
+        self._pushed: PushedFrames | None = None
+        # A frame for which the task has to wait, and the coroutine of its parse hook. None: for other tasks.
+        self._unfinished: tuple[Frame, CoroutineType[Any, Any, Any] | None] | None = None
         self._parsing: CoroutineType[Any, Any, Any] | None = None
         self._patience: asyncio.TimerHandle | None = None
         self._is_overdue = False
@@ -60,75 +69,112 @@ class Reader:
         """Read until the connection ends. It raises the exception that ends the connection's iteration."""
         self._task = asyncio.current_task()
         frames = self._frames()
+        if frames.pushed is not None and not is_coroutine_function(self._parse):
+            # The connection calls `process` outside a task, and a coroutine may need one: `asyncio.timeout` does.
+            self._pushed = frames.pushed
+        process = self._processor()
+        if self._pushed is not None:
+            self._pushed.take = process
+        waiting, take, next_frame = frames.waiting, frames.waiting.popleft, frames.next
         try:
-            await self._read(frames)
+            while True:
+                try:
+                    frame = take() if waiting else await next_frame()
+                except StopAsyncIteration:
+                    return
+                if frame is not None:
+                    process(frame)
+                while self._unfinished is not None:
+                    (frame, parsing), self._unfinished = self._unfinished, None
+                    if parsing is None:
+                        await asyncio.sleep(0)
+                    else:
+                        process(frame, await self._parsed(frame, parsing))
         finally:
             frames.release()
             if self._patience is not None:
                 self._patience.cancel()
 
-    # The hot path: no lock, no copy, no task and no call of the clock per message.
-    async def _read(self, frames: Frames) -> None:
-        waiting, take, next_frame = frames.waiting, frames.waiting.popleft, frames.next
-        inbound, dispatcher, clock = self._inbound, self._dispatcher, self._loop.time
+    # The hot path: no lock, no copy, no task and no call of the clock per message. This is a closure and not a method,
+    # because it runs for every message, and a closure reads fewer attributes.
+    def _processor(self) -> Callable[..., None]:
+        inbound, dispatcher, clock, pushed = self._inbound, self._dispatcher, self._loop.time, self._pushed
         parse, reply = self._parse_or_drop(), dispatcher.hooks.reply
         route, counters = dispatcher.router.route, dispatcher.reporter.counters
-        size = 0
         # These two objects are never replaced, so read the attributes only once. `watching` is empty while frames have
         # no subscribers, `expected` while no reply is awaited.
         watching, expected = dispatcher.frames.subscriptions, inbound.pending_replies
         complete = self._complete_types
         step = countdown = 1
-        slice_start = looked = clock()
-        while True:
+        slice_start = looked = 0.0
+
+        def process(frame: Frame, message: Any = UNPARSED) -> None:
+            nonlocal step, countdown, slice_start, looked
             try:
-                if waiting:
-                    frame = take()
-                else:
+                if not self._in_burst:
+                    self._begin_burst()
+                    slice_start = looked = clock()
+                received = time.time_ns() if watching else 0
+                try:
+                    size = len(frame) if frame.isascii() else frame_size(frame)
+                    is_parsed = message is not UNPARSED
+                    if not is_parsed:
+                        counters.bytes += size
+                        if reply is not None:
+                            dispatcher.reply(inbound, frame, reply)
+                        message = parse(frame)
+                    is_one = type(message) in complete
+                    if not is_one:
+                        if type(message) is CoroutineType and not is_parsed:
+                            self._suspend(frame, message)
+                            return
+                        message = self._complete(type(message), message)
+                        is_one = type(message) is not Many
+                except FAILURES as error:
+                    message, is_one = self._rejected(frame, error), False
+                if is_one and inbound.sink is None and not (received or expected):
+                    if self._is_unheard:
+                        self._hear(message)
+                    counters.message_size = size
+                    route(message)
                     counters.message_size = 0
-                    frame = await next_frame()
-            except StopAsyncIteration:
-                return
-            if not self._in_burst:
-                self._begin_burst()
-            received = time.time_ns() if watching else 0
-            try:
-                size = len(frame) if frame.isascii() else frame_size(frame)
-                counters.bytes += size
-                if reply is not None:
-                    dispatcher.reply(inbound, frame, reply)
-                message = parse(frame)
-                if type(message) is CoroutineType:
-                    self._parsing = message
-                    counters.message_size = 0
-                    message = await message
-                    if self._is_overdue:
-                        # The hook caught the cancellation and returned a message, so use that message.
-                        self._has_parsed_too_long()
-                if type(message) not in complete:
-                    message = self._complete(type(message), message)
-            except FAILURES as error:
-                message = self._rejected(frame, error)
-            if inbound.sink is None and not (received or expected) and type(message) is not Many:
-                if self._is_unheard:
-                    self._hear(message)
-                counters.message_size = size
-                route(message)
-            elif dispatcher.dispatch(inbound, frame, message, received) and self._is_unheard:
-                self._hear(message, is_delivered=counters.messages > self._delivered_before)
-            # Call the clock only once per `step` messages, which take a fraction of a time slice.
-            countdown -= 1
-            if not countdown:
-                now = clock()
-                if now - looked > SLICE / 4:
-                    step = max(1, step // 2)
-                elif step < MAX_BATCH:
-                    step *= 2
-                if now - slice_start > SLICE:
-                    counters.message_size = 0
-                    await asyncio.sleep(0)
-                    slice_start = now = clock()
-                looked, countdown = now, step
+                elif dispatcher.dispatch(inbound, frame, message, received) and self._is_unheard:
+                    self._hear(message, is_delivered=counters.messages > self._delivered_before)
+                # Call the clock only once per `step` messages, which take a fraction of a time slice.
+                countdown -= 1
+                if not countdown:
+                    now = clock()
+                    if now - looked > SLICE / 4:
+                        step = max(1, step // 2)
+                    elif step < MAX_BATCH:
+                        step *= 2
+                    if now - slice_start > SLICE:
+                        self._suspend(frame, None)
+                    looked, countdown = now, step
+            except BaseException as error:
+                counters.message_size = 0
+                if pushed is None or not pushed.fail(error):
+                    raise
+
+        return process
+
+    def _suspend(self, frame: Frame, parsing: CoroutineType[Any, Any, Any] | None) -> None:
+        """Let the task wait for the parse hook, or (None) until other tasks have run."""
+        self._unfinished = frame, parsing
+        if self._pushed is not None:
+            self._pushed.hold()
+
+    async def _parsed(self, frame: Frame, parsing: CoroutineType[Any, Any, Any]) -> Any:
+        """Return what the parse hook returns."""
+        self._parsing = parsing
+        try:
+            message = await parsing
+        except FAILURES as error:
+            return self._rejected(frame, error)
+        if self._is_overdue:
+            # The hook caught the cancellation and returned a message, so use that message.
+            self._has_parsed_too_long()
+        return message
 
     def _parse_or_drop(self) -> Callable[[Frame], Any]:
         """Return the parse hook, or a function that does not call it for copies."""
@@ -186,6 +232,8 @@ class Reader:
         if kind is Gap:
             # Wrap a Gap, so that it goes through the dispatcher, which announces it in its place between the messages.
             return Many((message,))
+        if kind is Many:
+            return message
         is_awaitable = isinstance(message, Awaitable)
         if not is_awaitable and not isinstance(message, Iterator | AsyncIterator):
             self._complete_types.add(kind)
@@ -201,7 +249,8 @@ class Reader:
         """Skip a frame that could not be parsed; raise if the reader itself is cancelled."""
         if self._has_parsed_too_long():
             error = TimeoutError(f"the parse hook waited for more than {PARSE_TIMEOUT:g} s")
-        elif is_being_cancelled(error):
+        elif isinstance(error, asyncio.CancelledError) and self._task is not None and self._task.cancelling():
+            # `is_being_cancelled` does not know the task if this runs in a callback of the connection.
             raise error
         self._dispatcher.reject(frame, error)
         return Many()

@@ -20,7 +20,9 @@ from websockets.exceptions import ConnectionClosedError, ConnectionClosedOK
 from websockets.frames import Frame, Opcode
 
 from rxws.messages import frames as module
-from rxws.messages.frames import CHUNK_SIZE, HIGH_WATER, frames_of
+from rxws.messages import pushed
+from rxws.messages.frames import CHUNK_SIZE, frames_of
+from rxws.messages.pushed import HIGH_WATER
 from rxws.reporting.reporter import Reporter
 from rxws.testing import FeedServer
 
@@ -28,17 +30,47 @@ CONNECTS = {"websockets": websockets.connect, "picows": picows.websockets.connec
 
 
 class Taking:
-    """A connection whose frames the test takes as the reader does."""
+    """A connection whose frames the test takes one by one. Its reader takes no frame before the test wants one."""
 
-    def __init__(self, websocket):
+    def __init__(self, websocket, is_pushed=True):
         self.websocket = websocket
         self.frames = frames_of(websocket, Reporter(asyncio.get_running_loop(), "feed"))
+        self._wanted = asyncio.Event()
+        self._taker = None
+        if self.frames.pushed is not None and is_pushed:
+            self.frames.pushed.take = self._take
+        self.reading = asyncio.create_task(self._read())
+
+    def _take(self, frame):
+        self._taker.set_result(frame)
+        self._wanted.clear()
+        if self.frames.pushed is not None:
+            self.frames.pushed.hold()
+
+    async def _read(self):
+        """Take frames as the reader does."""
+        waiting = self.frames.waiting
+        while True:
+            await self._wanted.wait()
+            frame = waiting.popleft() if waiting else await self.frames.next()
+            if frame is not None:
+                self._take(frame)
 
     async def take(self):
         """Take the next frame, which must arrive within 10 s."""
-        waiting = self.frames.waiting
-        async with asyncio.timeout(10):
-            return waiting.popleft() if waiting else await self.frames.next()
+        self._taker = asyncio.get_running_loop().create_future()
+        self._wanted.set()
+        await asyncio.wait({self._taker, self.reading}, timeout=10, return_when=asyncio.FIRST_COMPLETED)
+        if self._taker.done():
+            return self._taker.result()
+        assert self.reading.done(), "no frame has arrived"
+        return await self.reading
+
+    async def take_soon(self):
+        """Start a task that takes the next frame, and return it when the reader waits for the frame."""
+        waiting = asyncio.create_task(self.take())
+        await asyncio.sleep(0.01)
+        return waiting
 
     async def until_end(self, at_once=1):
         """Take all frames, ``at_once`` per iteration of the loop; return them and the connection's exception."""
@@ -51,6 +83,12 @@ class Taking:
         except (StopAsyncIteration, websockets.ConnectionClosed, picows.websockets.ConnectionClosed) as error:
             self.frames.release()
             return taken, error
+
+    async def stop(self):
+        """Stop reading, and release the connection."""
+        self.reading.cancel()
+        await asyncio.wait({self.reading})
+        self.frames.release()
 
 
 @pytest.fixture
@@ -70,8 +108,7 @@ async def taking(server, connect=websockets.connect, **options):
 async def pushing(server, **options):
     """Open a connection whose ``recv`` has waited once, so that complete frames bypass it from now on."""
     taking_ = await taking(server, **options)
-    waiting = asyncio.create_task(taking_.take())
-    await asyncio.sleep(0)
+    waiting = await taking_.take_soon()
     await server.send("first")
     assert await waiting == "first"
     return taking_
@@ -129,8 +166,7 @@ async def test_complete_frames_bypass_recv_when_recv_has_waited_once(server, mon
 
     monkeypatch.setattr(ClientConnection, "recv", counted)
     taking_ = await taking(server)
-    waiting = asyncio.create_task(taking_.take())
-    await asyncio.sleep(0)
+    waiting = await taking_.take_soon()
     await server.send("1")
     assert await waiting == "1"
     assert received == ["1"]
@@ -212,8 +248,7 @@ async def test_pings_are_answered_when_frames_wait(server):
 async def test_pong_arrives_when_frames_bypass_recv(server):
     """While frames bypass ``recv``, a pong still resolves the caller's ping."""
     taking_ = await pushing(server)
-    waiting = asyncio.create_task(taking_.take())
-    await asyncio.sleep(0)
+    waiting = await taking_.take_soon()
     assert await asyncio.wait_for(await taking_.websocket.ping(), 5) >= 0
     await server.send("2")
     assert await waiting == "2"
@@ -227,7 +262,7 @@ async def test_release_resumes_reading_when_it_is_paused(server):
     await server.send(*map(str, range(2, HIGH_WATER + 5)))
     await until(lambda: len(taking_.frames.waiting) > HIGH_WATER)
     assert not taking_.websocket.transport.is_reading()
-    taking_.frames.release()
+    await taking_.stop()
     assert taking_.websocket.transport.is_reading()
     await asyncio.wait_for(taking_.websocket.close(), 5)
 
@@ -235,8 +270,7 @@ async def test_release_resumes_reading_when_it_is_paused(server):
 async def test_reading_pauses_when_too_many_frames_wait(server):
     """While the reader takes no frames, only a bounded number waits; when it takes them, the others arrive."""
     taking_ = await taking(server)
-    first = asyncio.create_task(taking_.take())
-    await asyncio.sleep(0)
+    first = await taking_.take_soon()
     await server.send("first")
     await first
     size, count = 4_000, 8_000
@@ -254,11 +288,10 @@ async def test_reading_pauses_when_too_many_frames_wait(server):
 async def test_release_restores_the_connection_when_reading_ends(server):
     """After ``release`` the connection has its own methods again, no task of rxws, and no pause."""
     taking_ = await taking(server)
-    waiting = asyncio.create_task(taking_.take())
-    await asyncio.sleep(0)
+    waiting = await taking_.take_soon()
     await server.send("1")
     assert await waiting == "1"
-    taking_.frames.release()
+    await taking_.stop()
     await asyncio.sleep(0.01)
     assert not {"process_event", "data_received"} & set(vars(taking_.websocket))
     await server.send("2")
@@ -266,15 +299,15 @@ async def test_release_restores_the_connection_when_reading_ends(server):
     await taking_.websocket.close()
 
 
-async def test_no_frame_is_lost_when_a_wait_is_cancelled(server):
-    """A frame that arrives after a cancelled wait is returned by the next wait, with and without ``recv``."""
+async def test_connection_can_be_read_again_when_reading_was_cancelled(server):
+    """After a cancelled reader, another one gets each later frame, with and without ``recv``."""
     taking_ = await taking(server)
     for number in range(20):
-        waiting = asyncio.create_task(taking_.take())
-        await asyncio.sleep(0)
-        waiting.cancel()
-        await asyncio.wait({waiting})
+        await taking_.take_soon()
+        await taking_.stop()
+        await asyncio.sleep(0.01)
         await server.send(str(number))
+        taking_ = Taking(taking_.websocket)
         assert await taking_.take() == str(number)
     await server.close()
     await taking_.until_end()
@@ -342,7 +375,7 @@ def test_messages_arrive_in_order_when_whole_and_fragmented_ones_mix(pieces, tak
 
     async def run():
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(module, "HIGH_WATER", high)
+            patch.setattr(pushed, "HIGH_WATER", high)
             patch.setattr(module, "CHUNK_SIZE", piece)
             async with FeedServer() as server:
                 return await feed(server, pieces, taken_at_once)
@@ -405,17 +438,17 @@ async def test_order_is_kept_when_a_fragment_arrives_before_reading_begins(serve
         first, last = raw(["frag", "ment"])
         transport.write(first)
         await asyncio.sleep(0.05)
-        frames = frames_of(websocket, Reporter(asyncio.get_running_loop(), "feed"))
-        waiting = asyncio.create_task(frames.next())
+        taking_ = Taking(websocket)
+        waiting = await taking_.take_soon()
         await asyncio.sleep(0.05)
         transport.write(last + b"".join(raw("B")))
         async with asyncio.timeout(5.0):
-            assert [await waiting, await frames.next()] == ["fragment", "B"]
+            assert [await waiting, await taking_.take()] == ["fragment", "B"]
         for text in "012":
             transport.write(b"".join(raw(text)))
             async with asyncio.timeout(5.0):
-                assert await frames.next() == text
-        frames.release()
+                assert await taking_.take() == text
+        await taking_.stop()
 
 
 def test_frame_of_websockets_has_the_expected_attributes():

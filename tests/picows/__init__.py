@@ -1,0 +1,1 @@
+"""Connections whose frames picows receives."""
