@@ -110,8 +110,8 @@ class ReactiveWebSocket(AsyncWebsocketStreamInterface[T]):
         connect_options: ConnectOptions = None,
         on_open: OnOpen = (),
         # What a frame means
-        decode: Callable[[str | bytes], T | Awaitable[T]] = codec.decode,
-        decoder_factory: Callable[[], Callable[[str | bytes], T | Awaitable[T]]] | None = None,
+        decode: Callable[[str | bytes], Many[T] | T | Awaitable[Many[T] | T]] = codec.decode,
+        decoder_factory: Callable[[], Callable[[str | bytes], Many[T] | T | Awaitable[Many[T] | T]]] | None = None,
         split: bool = False,
         identity: Callable[[T], Hashable] | None = None,
         per_connection: Filters = None,

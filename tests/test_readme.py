@@ -30,7 +30,10 @@ from . import demo_picture
 from .benchmarks.rows import ROWS
 from .support.guide import README, READMES, ROOT, Block, blocks, named
 
-PROGRAMS = [block for block in blocks("python") if not block.name and block.kind != "other"]
+RECIPES = ("login.py", "token.py", "rpc_book.py", "encodings.py", "graphql.py")
+"""The names of the recipes, whose own tests are in tests/demo/test_recipes.py."""
+
+PROGRAMS = [block for block in blocks("python") if (not block.name or block.name in RECIPES) and block.kind != "other"]
 
 CONNECTIONS = ROOT / "rxws" / "connections" / "README.rst"
 TESTS = ROOT / "tests" / "README.rst"
@@ -55,6 +58,12 @@ def test_python_block_runs_unchanged(block: Block, tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr
     assert done.stdout
     assert done.stderr == ""
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_recipe_is_short(name: str) -> None:
+    """A recipe has at most 40 lines."""
+    assert len(named(name).splitlines()) <= 40
 
 
 @pytest.mark.slow

@@ -5,7 +5,7 @@
     market        prices, order books and numbered messages (no I/O)
     history       the last minute of messages, which are sent again from a cursor on (no I/O)
     trades        the history of trades over HTTP, with its faults
-    dialects      what some venues do differently: compressed streams
+    dialects      what some venues do differently: encodings, ids, logins, subscriptions that end
     listen_keys   keys that expire, and their connections
     exchange      serve() and its result, a DemoExchange: the URL, and methods that control the exchange
 

@@ -16,7 +16,7 @@ import msgspec
 
 from ..testing import DelayedDelivery, FeedConnection, FeedServer, Handshake, HttpRequest, HttpResponse, get_json
 from .dialects import DIALECTS, Dialect
-from .dialects.compression import CompressedConnection
+from .dialects.encodings import encoded
 from .history import History
 from .listen_keys import ListenKeys
 from .market import SYMBOLS, Market, channel_of
@@ -55,10 +55,13 @@ class DemoExchange(str):
     removes a price. After ``{"method": "SUBSCRIBE", "params": ["btcusdt@depth"], "snapshot": true, "id": 1}`` the whole
     book comes first, ``{"e": "depthUpdate", "s": "BTCUSDT", "snapshot": true, "u": 80, "b": [...], "a": [...]}``.
 
-    **Compression.** With ``?compress=zlib`` in the URL, all frames of a connection are pieces of one zlib stream.
+    **Encodings.** With ``?compress=zlib`` in the URL, all frames of a connection are pieces of one zlib stream. With
+    ``?format=msgpack`` both sides send MessagePack. With ``?format=ndjson`` each frame has a line of JSON for each
+    message that is sent at the same time.
 
     **Dialects.** ``/rpc`` (:attr:`rpc_url`): JSON-RPC, with ids of subscriptions that differ on each connection.
-    ``/graphql`` (:attr:`graphql_url`): the protocol graphql-transport-ws.
+    ``/graphql`` (:attr:`graphql_url`): the protocol graphql-transport-ws. ``/private`` (:attr:`private_url`): a signed
+    login, which expires.
 
     **Resuming.** With ``?cursor=`` in the URL, each message contains a count of all messages, ``"c"``. With
     ``?cursor=17`` the exchange first sends the messages of the last minute again, from 17 on. ``{"method":
@@ -160,6 +163,11 @@ class DemoExchange(str):
     def graphql_url(self) -> str:
         """The URL of the feed in GraphQL, see :class:`~rxws.demo.dialects.graphql.GraphQL`."""
         return self.url.removesuffix("/ws") + "/graphql"
+
+    @property
+    def private_url(self) -> str:
+        """The URL of the feed with a login, see :class:`~rxws.demo.dialects.private.Private`."""
+        return self.url.removesuffix("/ws") + "/private"
 
     @property
     def http_url(self) -> str:
@@ -267,8 +275,8 @@ class DemoExchange(str):
     def end_subscriptions(self, channel: str) -> None:
         """End all subscriptions of a channel, as when a symbol is no longer traded, and tell the clients.
 
-        On :attr:`stream_url` they get ``{"e": "unsubscribed", "channel": "btcusdt@trade"}``; on ``/rpc`` a notice; on
-        ``/graphql`` ``complete``.
+        On :attr:`stream_url` they get ``{"e": "unsubscribed", "channel": "btcusdt@trade"}``, in the dialects a notice
+        of their own.
         """
         for connection, subscribed in self._subscriptions.items():
             if subscribed is not None and channel in subscribed:
@@ -334,8 +342,7 @@ class DemoExchange(str):
     async def _serve(self, connection: FeedConnection) -> None:
         path = urlsplit(connection.path).path
         asked = dict(parse_qsl(urlsplit(connection.path).query, keep_blank_values=True))
-        if asked.get("compress") == "zlib":
-            connection = CompressedConnection(connection)
+        connection = encoded(connection, asked)
         if path in DIALECTS:
             await self._converse(connection, DIALECTS[path](self.market, connection.number))
             return

@@ -2,9 +2,10 @@
 
 ::
 
-    compression   one zlib stream per connection
-    graphql       GraphQL, where the server may end a subscription
-    rpc           JSON-RPC, where the server gives each subscription an id
+    encodings   one zlib stream per connection, MessagePack, lines of JSON
+    graphql     GraphQL, where the server may end a subscription
+    private     a signed login, which expires
+    rpc         JSON-RPC, where the server gives each subscription an id
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from typing import Any, Final, Protocol
 
 from ..market import Market
 from .graphql import GraphQL
+from .private import Private
 from .rpc import Rpc
 
 __all__ = ["DIALECTS", "Dialect"]
@@ -33,4 +35,4 @@ class Dialect(Protocol):
 
 
 #: The dialects by path. Each is called with the market and the number of the connection.
-DIALECTS: Final[dict[str, Callable[[Market, int], Dialect]]] = {"/graphql": GraphQL, "/rpc": Rpc}
+DIALECTS: Final[dict[str, Callable[[Market, int], Dialect]]] = {"/graphql": GraphQL, "/private": Private, "/rpc": Rpc}
