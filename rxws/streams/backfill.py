@@ -251,14 +251,15 @@ class HistorySession(Session):
         hole = tracker.holes
         while not tracker.in_sync and tracker.holes == hole:
             await asyncio.sleep(delay)
-            delay = next(delays)
+            delay, was_answered = next(delays), False
             try:
                 await self._ask(key, tracker)
+                was_answered = True
             except FAILURES as error:
                 if is_being_cancelled(error):
                     raise
                 self._context.reporter.failed(name, None, error, f"; next try in {delay:.1f} s")
-            self._deliver(tracker.settle())
+            self._deliver(tracker.settle(was_answered=was_answered))
 
     async def _ask(self, key: Hashable, tracker: HoleTracker) -> None:
         after, before = tracker.begin()

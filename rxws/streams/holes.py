@@ -254,8 +254,12 @@ class HoleTracker(SequenceTracker[Any]):
             return not self._found and bool(self._held) and self._held[0][0] <= self._last + 1
         return self._starts and self._reaches
 
-    def settle(self) -> list[Any]:
-        """End an attempt. If the hole is filled, the tracker is in sync again. Return the items to deliver."""
+    def settle(self, *, was_answered: bool = True) -> list[Any]:
+        """End an attempt. If the hole is filled, the tracker is in sync again. Return the items to deliver.
+
+        Args:
+            was_answered: whether the history was read to its end.
+        """
         items: list[Any] = []
         if self._contiguous:
             for first in sorted(self._found):
@@ -266,7 +270,7 @@ class HoleTracker(SequenceTracker[Any]):
         # Without a held message the history goes up to now. A history that is empty from its beginning has nothing
         # before the first message.
         reaches_now = not self._held and (not self._found if self._contiguous else self._starts)
-        is_filled = self.is_filled or reaches_now or self._last == -math.inf
+        is_filled = self.is_filled or (was_answered and (reaches_now or self._last == -math.inf))
         return items + self._drain() if is_filled else items
 
     def give_up(self) -> list[Any]:

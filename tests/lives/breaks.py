@@ -94,6 +94,15 @@ def _see_no_hole(_change: Any) -> Any:
     return change
 
 
+def _drop_some_of_the_history(fill: Any) -> Any:
+    """Take each message of a history, except every fifth."""
+    return lambda self, message: [] if self.range_of(message)[0] % 5 == 0 else fill(self, message)
+
+
+def _count_failures_as_answers(settle: Any) -> Any:
+    return lambda self, **_: settle(self)
+
+
 def _leave_timers(watch: Any) -> Any:
     async def leaving(*arguments: Any) -> None:
         asyncio.get_running_loop().call_later(3600.0, abs, 0)
@@ -210,6 +219,8 @@ BREAKS: dict[str, tuple[str, Make]] = {
     "a repeated number is delivered": ("rxws.connections.resumption:Resumption._take_counted", _deliver_repeats),
     "numbers are not compared": ("rxws.messages.numbers:Numbers._compare", _compare_no_number),
     "a book sees no hole": ("rxws.streams.sequence:SnapshotTracker.apply", _see_no_hole),
+    "messages of a history are dropped": ("rxws.streams.holes:HoleTracker.fill", _drop_some_of_the_history),
+    "a history that fails counts as empty": ("rxws.streams.holes:HoleTracker.settle", _count_failures_as_answers),
     "rotate() is False": ("rxws.connections.line:Line._resolve_rotation", _deny_rotations),
     "timers are left behind": ("rxws.connections.opener:watch", _leave_timers),
     "a message is lost now and then": ("rxws.messages.index:Index.match", _lose_some),

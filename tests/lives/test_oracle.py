@@ -8,9 +8,11 @@ import pytest
 
 from rxws import Gap
 from rxws.testing.lives import Act, Numbered, Schedule, Settings
+from rxws.testing.lives.consumers import Look, Seen
 from rxws.testing.lives.evidence import Deliveries, Evidence, RotateCall
 from rxws.testing.lives.oracle import judge
 from rxws.testing.lives.record import LineRecord, Repeat, Sent, VenueRecord
+from rxws.testing.lives.venue import PAST
 
 from .work import play_one
 
@@ -139,6 +141,38 @@ def test_gap_at_the_end_of_a_slow_handler_is_excused() -> None:
     evidence = rotated()
     evidence.slow_times.append((2.0, 4.9))
     assert "Gap without a cause" in reported(evidence, 5.0, 5.0)
+
+
+@pytest.mark.parametrize(
+    ("items", "kind"),
+    [
+        ([1, 2, 3], None),
+        ([3, 4], "not fetched"),
+        ([1, 3], "lost without a word"),
+        ([1, 2, 2, 3], "twice or out of order"),
+        ([1, 3, 2], "lost without a word"),
+        ([1, "history", 3], "not fetched"),
+        ([1, 2, 3, "history", 5], None),
+        ([1, 2, "history", 3], "Gap without a cause"),
+        ([1, 2, 3, "network", 5], "Gap in the past"),
+        ([1, 2, 3, "history", "history", 5], "Gap in the past"),
+        ([1, 2, "end", "history", 5], None),
+        ([1, 2, "end", 5], "lost without a word"),
+    ],
+)
+def test_channel_with_a_history_is_whole(items: list[Any], kind: str | None) -> None:
+    """Numbers are missing only where the history lacks them, or at the end, and then a Gap is in their place."""
+    evidence, seen = rotated(), Seen(PAST, PAST, 0.0, until=9.0, has_ended=True)
+    evidence.past, evidence.lacking, time = seen, {4}, 5.0
+    for item in items:
+        if item == "end":
+            time = 9.0
+        elif isinstance(item, str):
+            seen.looks.append(Look(time, Gap(1.0, 2.0, item, None, name="feed", time=2.0)))  # type: ignore[arg-type]
+        else:
+            seen.looks.append(Look(time, Numbered(PAST, item)))
+    found = [problem.kind for problem in judge(evidence)]
+    assert found[:1] == ([] if kind is None else [kind])
 
 
 def test_subscription_may_be_repeated_while_its_answer_is_under_way() -> None:

@@ -223,6 +223,38 @@ async def test_history_when_it_is_behind():
         assert history.asked[-1] == (3, 6)
 
 
+async def test_history_when_it_fails_at_the_start():
+    """A history that raises is not an empty one: it is asked again, and a Gap follows if it never answers."""
+    async with Numbered() as feed:
+        backfilled, got = await started(feed, History(OSError("down"), OSError("down"), [{"n": 1}, {"n": 2}]))
+        feed.come(3)
+        await settle(2)
+        assert (numbers(got), backfilled.in_sync) == ([1, 2, 3], True)
+        assert len(feed.record.of(CallbackFailed)) == 2
+    async with Numbered() as feed:
+        backfilled, got = await started(feed, History(*[OSError("down")] * 99), timeout=5)
+        feed.come(3)
+        await settle(4.9)
+        assert (numbers(got), backfilled.in_sync) == ([], False)
+        await settle(0.2)
+        assert (numbers(got), backfilled.in_sync) == (["history", 3], True)
+
+
+async def test_history_that_fails_while_no_message_waits():
+    """A request that fails does not prove that nothing is missing, so the history is asked again."""
+    async with Numbered() as feed:
+        history = History(last=5)
+        backfilled, got = await started(feed, history)
+        feed.come(1)
+        await settle()
+        history.faults = [OSError("down")]
+        await feed.cut()
+        await settle(1.01)
+        assert (numbers(got), backfilled.in_sync) == ([1], False)
+        await settle(1)
+        assert (numbers(got), backfilled.in_sync) == ([1, 2, 3, 4, 5], True)
+
+
 async def hanging():
     """Never answer, and ignore the cancellation for a while."""
     try:

@@ -13,6 +13,7 @@
     clock         the loop's clock, which can be advanced
     endpoint      the address and the options for a feed
     consumers     the consumers of the feed; audience holds all of them
+    past          the history of a channel, and its consumer, which fetches the messages that the feed has missed
     evidence      the input of the judge
     oracle        the judge, which knows what the server sent on each connection, but does not know the rules of rxws
     feed_reports  the part of the judge that checks the Gaps of the feed and the results of rotate()

@@ -1,4 +1,4 @@
-"""All consumers of the feed of a life: one for each channel, one for all channels, and a book."""
+"""All consumers of the feed of a life: one for each channel, one for all channels, a book, and one with a history."""
 
 from __future__ import annotations
 
@@ -11,8 +11,9 @@ import rxws
 from .consumers import Book, Consumer, LifeHooks, Seen, SentBook
 from .endpoint import Feed
 from .evidence import Evidence
+from .past import History, PastConsumer
 from .report import Problem
-from .venue import BOOK, Venue, channel_names
+from .venue import BOOK, PAST, Venue, channel_names
 
 __all__ = ["Audience"]
 
@@ -42,6 +43,7 @@ class Audience:
         self._consumers: dict[str, Consumer] = {}
         self._gone: list[Consumer] = []
         self._book: Book | None = None
+        self._past: PastConsumer | None = None
         self._subscribes: dict[str, Callable[[str | None], Any]] = {}
         self._looking: asyncio.Task[None] | None = None
         everything = Seen("everything", None, self._loop.time())
@@ -50,11 +52,25 @@ class Audience:
             self.want(channel)
         if self._settings.book:
             self._open_book()
+        if self._settings.past:
+            self._evidence.wanted.append(PAST)
+            history = History(venue.schedule, venue.record, venue.dialect)
+            self._past = PastConsumer(self._stream(PAST), history, venue.dialect, hooks)
 
     @property
     def has_a_wrong_book(self) -> bool:
         """Whether there is a book that is not in sync."""
         return self._book is not None and not self._book.in_sync
+
+    @property
+    def misses_some(self) -> bool:
+        """Whether messages are missing that the history has."""
+        return self._past is not None and not (self._past.in_sync or self._past.history.lacks_some)
+
+    def calm(self) -> None:
+        """Stop the faults of the history."""
+        if self._past is not None:
+            self._past.history.calm()
 
     def want(self, channel: str) -> None:
         """Consume a channel, unless it is consumed already or does not exist."""
@@ -86,6 +102,11 @@ class Audience:
         for consumer in (*self._consumers.values(), *self._gone):
             await consumer.finished()
             self._evidence.seen.append(consumer.seen)
+        if self._past is not None:
+            published, history = self._venue.record.published[PAST], self._past.history
+            self._evidence.past = self._past.seen
+            self._evidence.lacking = {n for n in range(1, len(published) + 1) if history.lacks(n)}
+            self._past.close()
         if self._book is not None:
             await self._book.close()
             self._evidence.problems += [Problem("book", text) for text in self._book.problems[:3]]

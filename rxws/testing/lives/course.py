@@ -22,7 +22,7 @@ from .real import real_network
 from .report import Problem
 from .schedule import Act, Schedule
 from .transport import virtual_network
-from .venue import BOOK, Venue
+from .venue import BOOK, PAST, Venue
 
 __all__ = ["Life"]
 
@@ -162,6 +162,7 @@ class Life:
     async def _become_calm(self) -> None:
         """Stop all faults, wait until the feed has recovered, and then until all messages have arrived."""
         self._venue.calm()
+        self.audience.calm()
         self._rotates_at_once = False
         self._slow_until = -1.0
         await asyncio.sleep(1.0)
@@ -185,7 +186,8 @@ class Life:
             return False
         is_subscribed = {*lines[0].channels, *lines[0].record.refused} >= set(self.evidence.wanted)
         is_known = not self.audience.has_a_wrong_book or BOOK in lines[0].record.refused
-        return (is_subscribed or self._settings.pushed) and is_known
+        has_all = not self.audience.misses_some or PAST in lines[0].record.refused
+        return (is_subscribed or self._settings.pushed) and is_known and has_all
 
     def _take_stock(self, quiet_from: float) -> None:
         """Record the final state of the feed and of its connections."""
@@ -206,6 +208,8 @@ class Life:
                 self._problem("complete since", "None, at the end of a life without faults")
             if self.audience.has_a_wrong_book and not self._is_refused(BOOK):
                 self._problem("book", "it is not in sync at the end")
+            if self.audience.misses_some and not self._is_refused(PAST):
+                self._problem("past", "messages are missing at the end, and the history has them")
 
     def _cause(self) -> str:
         errors: list[BaseException] = []

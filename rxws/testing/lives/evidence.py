@@ -62,6 +62,8 @@ class Evidence:
         settings: the settings of the life.
         record: the log of the server.
         seen: the items that each consumer received.
+        past: the items of the channel whose missed messages the client fetches; None if there is no such channel.
+        lacking: the numbers of that channel that its history lacks.
         gaps: the feed's ``Gap`` events, with times of the loop's clock.
         claims: the times that the feed claims to be complete.
         deliveries: for each of the Gaps, the last messages that had been delivered before.
@@ -77,6 +79,8 @@ class Evidence:
     settings: Settings
     record: VenueRecord
     seen: list[Seen] = field(default_factory=list)
+    past: Seen | None = None
+    lacking: set[int] = field(default_factory=set)
     gaps: list[Gap] = field(default_factory=list)
     claims: Claims = field(default_factory=Claims)
     deliveries: list[Deliveries] = field(default_factory=list)

@@ -76,6 +76,7 @@ INGREDIENTS: Final[Mapping[str, tuple[Ingredient, float]]] = {
     "skewed replays": (server_side.skewed_replays, 0.1),
     "subscription cursors": (server_side.channel_cursors, 0.15),
     "sent books": (server_side.sent_books, 0.12),
+    "histories": (server_side.histories, 0.15),
 }
 """All ingredients in the order in which they are added, each with the share of lives that have it."""
 

@@ -21,7 +21,7 @@ BY_TIME = "rotations by time"
 SNAPSHOTS = ("declared snapshots", "plain snapshots", "sent books")
 """Ingredients that are left out for classes that do not know snapshots."""
 
-OF_READY_MADE = ("outages", "resumed connections", "skewed replays", "subscription cursors")
+OF_READY_MADE = ("outages", "resumed connections", "skewed replays", "subscription cursors", "histories")
 """Ingredients that need a parse hook that returns gaps, a feed that resumes, or the life's connections unwrapped."""
 
 

@@ -25,6 +25,8 @@ def judge(evidence: Evidence) -> list[Problem]:
     found = [*evidence.problems, *(Problem("bad request", text) for text in evidence.record.problems)]
     for seen in evidence.seen:
         found += judgement.of_order(seen) if seen.channel is None else judgement.of_channel(seen)
+    if evidence.past is not None:
+        found += judgement.of_past(evidence.past)
     found += judgement.reports.of_gaps()
     found += judge_claims(evidence.claims, judgement.losses, evidence.tolerance)
     if evidence.claims.gaps != evidence.gaps:
@@ -89,6 +91,33 @@ class _Judgement:
             if not is_snapshot:
                 numbers.add(n)
             last, gaps = n, []
+        yield from self._rest(seen, last)
+
+    def of_past(self, seen: Seen) -> Iterator[Problem]:
+        """Check that no number is missing in a channel with a history, except a Gap for those that the history lacks.
+
+        When the feed ends, a hole may not be filled yet. Then a Gap is in its place.
+        """
+        last, gaps = 0, list[Gap]()
+        end = math.inf if seen.until is None else seen.until - self._evidence.tolerance
+        for look in seen.looks:
+            where = f"{seen.name} at {look.time:.3f}"
+            if isinstance(look.item, Gap):
+                if look.item.reason != "history" or gaps:
+                    yield Problem("Gap in the past", f"{where}: {look.item.reason}, after {len(gaps)} others")
+                gaps.append(look.item)
+                continue
+            n, is_end = look.item.n, look.time >= end
+            missing = {*range(last + 1, n)}
+            if n <= last:
+                yield Problem("twice or out of order", f"{where}: {n} follows {last}")
+            elif missing and last and not gaps:
+                yield Problem("lost without a word", f"{where}: {min(missing)} to {n - 1}")
+            elif not is_end and missing - self._evidence.lacking:
+                yield Problem("not fetched", f"{where}: {sorted(missing - self._evidence.lacking)[:5]}")
+            elif gaps and not is_end and not missing:
+                yield Problem("Gap without a cause", f"{where}: {n} follows {last}")
+            last, gaps = max(n, last), []
         yield from self._rest(seen, last)
 
     def _start(self, seen: Seen) -> Iterator[Problem]:
@@ -201,7 +230,8 @@ class _Judgement:
         evidence, channel = self._evidence, seen.channel
         if not seen.has_ended and seen.until is None:
             yield Problem("did not end", seen.name)
-        if evidence.quiet_from is None or seen.until is not None or channel is None:
+        has_left = seen.until is not None and seen is not evidence.past
+        if evidence.quiet_from is None or has_left or channel is None:
             return
         published = bisect(self._record.published[channel], evidence.quiet_from)
         if published and (last or 0) < published and not self._was_refused(channel, published):

@@ -38,6 +38,9 @@ class Settings:
         sent_book: how the server sends the book's snapshots in the feed, with each subscription: ``""`` (it does not:
             the client fetches them), ``"numbers"``, or ``"checksums"`` (the client does not read the numbers; it checks
             each change, and restarts). See :attr:`sends_book`.
+        past: how the history behaves from which the client fetches missed messages of one more channel: ``""`` (there
+            is no such channel), ``"whole"``, ``"failing"`` (it raises), ``"loose"`` (its pages overlap, have messages
+            with other numbers, and lack the newest), or ``"lacking"`` (it lacks single messages).
         watched: whether the book is also checked at every change, and not only at intervals.
         settle: the feed's ``handover_settle``.
         handover_timeout: the feed's ``handover_timeout``; 0 closes the old connection first.
@@ -80,6 +83,7 @@ class Settings:
     book: bool = False
     sent_book: str = ""
     watched: bool = False
+    past: str = ""
     settle: float = 0.5
     handover_timeout: float = 2.0
     idle_timeout: float = 0.0

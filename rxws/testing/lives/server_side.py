@@ -18,6 +18,7 @@ __all__ = [
     "half_open",
     "heartbeats",
     "hiccups",
+    "histories",
     "lags",
     "late_answers",
     "late_effects",
@@ -296,6 +297,13 @@ def _vary_replays(rng: Random, plan: Plan) -> None:
     # Copies cannot tell a server that resumes from one that has forgotten, and sends last values first.
     if rng.random() < 0.4 and plan.settings["replays"] != "copies":
         plan.set(snapshots="last")
+
+
+def histories(rng: Random, plan: Plan) -> None:
+    """The client fetches the missed messages of one channel; the history fails, is loose, or lacks some of them."""
+    plan.set(past=rng.choice(("whole", "failing", "loose", "lacking")))
+    for at in some(rng, plan, 3):
+        plan.act(at, "cut", rng.choice(("fin", "1001", "rst")), which(rng))
 
 
 def dated_silence(rng: Random, plan: Plan) -> None:

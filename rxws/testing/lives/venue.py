@@ -13,7 +13,7 @@ from .line import Line
 from .record import LineRecord, Repeat, VenueRecord
 from .schedule import Act, Schedule
 
-__all__ = ["BOOK", "Venue", "book_at", "channel_names", "cursor_of"]
+__all__ = ["BOOK", "PAST", "Venue", "book_at", "channel_names", "cursor_of"]
 
 ANSWER_PAUSE: Final = 1.0
 """Seconds after which a client treats a single answer as the answer to all channels of its message."""
@@ -21,9 +21,12 @@ ANSWER_PAUSE: Final = 1.0
 BOOK: Final = "book"
 """The name of the channel of the order book."""
 
+PAST: Final = "past"
+"""The name of the channel whose missed messages the client fetches."""
+
 
 def channel_names(schedule: Schedule) -> list[str]:
-    """Return the names of a life's channels, except the book's."""
+    """Return the names of a life's channels, except those of the book and of the past."""
     return [f"c{number}" for number in range(schedule.settings.channels)]
 
 
@@ -76,8 +79,8 @@ class Venue:
 
     def start(self) -> None:
         """Start publishing."""
-        names = [*channel_names(self.schedule), *([BOOK] if self.settings.book else [])]
-        for name in names:
+        special = [*([BOOK] if self.settings.book else []), *([PAST] if self.settings.past else [])]
+        for name in [*channel_names(self.schedule), *special]:
             self.record.published[name] = []
             self._chances[name] = Random(f"{self.schedule.seed}/channel {name}")
             self._next[name] = self._loop.time()
@@ -331,7 +334,8 @@ class Venue:
             return
         is_last = self.settings.snapshots == "last"
         frame = self.dialect.change(channel, n) if is_last else self.dialect.snapshot(channel, n)
-        is_sent = self.settings.resumes if is_last else bool(self.settings.snapshots)
+        # A snapshot has the number of another message, which no sequence of messages has.
+        is_sent = self.settings.resumes if is_last else bool(self.settings.snapshots) and channel != PAST
         if frame is not None and n and is_sent:
             line.publish(channel, n, frame, self._loop.time(), is_snapshot=not is_last)
 
