@@ -107,9 +107,12 @@ def connect(options: argparse.Namespace) -> AsyncWebsocketStreamInterface[Any]:
     Raises:
         rxws.RxwsError: the options of a NATS server are wrong, or nats-py is not installed.
     """
+    latency: dict[str, Any] = {}
+    if getattr(options, "sent_at", None) is not None:
+        latency["sent_at"], latency["unit"] = options.sent_at
     if options.url.startswith(BROKER):
         check_broker()
-        more = {} if options.start is None else {"start": options.start}
+        more = latency if options.start is None else {"start": options.start, **latency}
         try:
             feed: AsyncWebsocketStreamInterface[Any] = rxws.nats.NatsFeed(
                 options.url.split(","), decode=decode, close_timeout=1.0, **more, **broker_options(options)
@@ -125,6 +128,7 @@ def connect(options: argparse.Namespace) -> AsyncWebsocketStreamInterface[Any]:
         rotate_every=options.rotate,
         # A short timeout, so that the user does not wait long for a server that does not answer the close.
         close_timeout=1.0,
+        **latency,
     )
 
 

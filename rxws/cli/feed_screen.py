@@ -183,5 +183,5 @@ class _Rate:
 
 
 def _latency(statistics: Statistics) -> list[str]:
-    latency = getattr(statistics, "latency", None)
-    return [] if latency is None else [f"latency {latency.newest * 1000:,.0f} ms"]
+    latency = statistics.latency
+    return [] if latency is None else [f"latency {latency.p50 * 1000:,.0f} ms, p99 {latency.p99 * 1000:,.0f} ms"]

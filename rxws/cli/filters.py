@@ -13,10 +13,13 @@ from typing import Any, Final, NoReturn, TypeAlias
 
 from ..messages import Condition
 
-__all__ = ["Key", "filter_case", "key", "keys"]
+__all__ = ["Key", "filter_case", "key", "keys", "sent_at"]
 
 Key: TypeAlias = str | tuple[str | int, ...]
 """A key of messages, or a path."""
+
+UNITS: Final = ("s", "ms", "us", "ns")
+"""The units of times in messages."""
 
 _PAIR: Final = re.compile(r"([^=!<>,]*)(!=|<=|>=|=|<|>)(.*)", re.DOTALL)
 
@@ -83,6 +86,16 @@ def keys(text: str) -> dict[str, Key]:
     if len(parsed) < len(names):
         raise argparse.ArgumentTypeError(f"a key occurs twice in {text!r}")
     return parsed
+
+
+def sent_at(text: str) -> tuple[Key, str]:
+    """Parse ``KEY`` or ``KEY:UNIT``, the key of the time when a message was sent, and the unit: s, ms, us or ns."""
+    name, colon, unit = text.rpartition(":")
+    if not colon:
+        return key(text), "ms"
+    if unit not in UNITS:
+        raise argparse.ArgumentTypeError(f"expected KEY or KEY:UNIT, where UNIT is s, ms, us or ns, got {text!r}")
+    return key(name), unit
 
 
 def filter_case(text: str) -> dict[Key, Any]:

@@ -11,6 +11,7 @@ from .. import AsyncWebsocketStreamInterface, Event, RxwsError, Stream, StreamOv
 from .arguments import feed_url
 from .connecting import BROKER_OPTIONS, add_connection_options, add_filter_options, check_options, connect
 from .feed_screen import FeedScreen, make_feed_screen
+from .filters import sent_at
 from .hints import ConnectionHint, Unmatched
 from .lines import is_news
 from .output import Output
@@ -34,12 +35,16 @@ def add(declare: Declare) -> None:
         usage="rxws tail URL [options]",
         help="print a feed's messages as JSON lines",
         description="Print a feed's messages on stdout, one JSON value per line, and connection\n"
-        "events on stderr. A lost connection is opened again.",
+        "events on stderr. A lost connection is opened again. URL is ws://..., wss://...,\n"
+        "nats://... or tls://...",
         epilog=BROKER_OPTIONS + _EPILOG,
     )
     parser.set_defaults(command=tail, prog=parser.prog)
-    parser.add_argument("url", metavar="URL", type=feed_url, help="ws://..., wss://..., nats://... or tls://...")
+    parser.add_argument("url", metavar="URL", type=feed_url, help=argparse.SUPPRESS)
     add_filter_options(parser)
+    parser.add_argument(
+        "--sent-at", metavar="K:UNIT", type=sent_at, help="show the latency; K is a time in s, ms, us or ns"
+    )
     add_connection_options(parser)
     parser.set_defaults(check=functools.partial(check_options, parser))
 

@@ -109,6 +109,8 @@ def test_version_is_printed_when_requested(capsys):
         (["tail", "ws://x", "--filter", "nonsense"], "with = != < <= > or >=, got 'nonsense'"),
         (["tail", "ws://x", "--filter", "p>true"], "p> takes a number or text, got true"),
         (["tail", "ws://x", "--fields", "s,,p"], "'' is not a key"),
+        (["tail", "ws://x", "--sent-at", "T:h"], "where UNIT is s, ms, us or ns, got 'T:h'"),
+        (["tail", "ws://x", "--sent-at", ":ms"], "'' is not a key"),
         (["tail", "ws://x", "--fields", "s,p,s"], "a key occurs twice in 's,p,s'"),
         (["tail", "ws://x", "--header", "S3CRET"], "expected Name: value"),
         (["tail", "ws://x", "--header", "S3 CRET: x"], "expected Name: value"),

@@ -12,6 +12,7 @@ import signal
 import socket
 import ssl
 import sys
+import time
 
 import pytest
 import trustme
@@ -270,6 +271,23 @@ async def test_terminal_shows_a_table_when_fields_are_given(server, monkeypatch)
     with terminal(monkeypatch, rows=9) as there:
         assert await tail(server, "--fields", "s", "--count", "20") == 0
     assert [line.strip() for line in there.shown.splitlines()].count("s") == 3
+
+
+@pytest.mark.parametrize(("name", "unit"), [("T", 1e3), ("d.T:us", 1e6)])
+async def test_terminal_shows_the_latency_when_the_time_of_sending_is_named(server, monkeypatch, name, unit):
+    """With ``--sent-at`` the status line shows how late messages arrive."""
+
+    async def script(connection):
+        for late in (0.2, 0.2, 0.2):
+            sent = int((time.time() - late) * unit)
+            await connection.send({"T": sent, "d": {"T": sent}})
+            await asyncio.sleep(0.4)
+        await connection.send(0)
+
+    server.script = script
+    with terminal(monkeypatch) as there:
+        assert await tail(server, "--sent-at", name, "--count", "4") == 0
+    assert re.search(r"0 gaps · latency 2\d\d ms, p99 2\d\d ms · Ctrl-C ends", there.shown)
 
 
 @pytest.mark.parametrize(("scheme", "word"), [("wss", "ws://"), ("ws", "wss://")])
