@@ -1,6 +1,6 @@
-"""The build. setup.cfg configures it, except for the additional files of the source distribution."""
+"""The build. setup.cfg configures it, except for the packages and the additional files of the source distribution."""
 
-from setuptools import setup
+from setuptools import find_packages, setup
 from setuptools.command.sdist import sdist
 
 
@@ -17,4 +17,9 @@ class SourceDistribution(sdist):
         super().make_distribution()
 
 
-setup(cmdclass={"sdist": SourceDistribution})
+setup(
+    # The command's first module must not be in rxws, whose import Ctrl-C may interrupt.
+    packages=[*find_packages(include=["rxws*"], exclude=["rxws.cli.command"]), "rxws_command"],
+    package_dir={"rxws_command": "rxws/cli/command"},
+    cmdclass={"sdist": SourceDistribution},
+)

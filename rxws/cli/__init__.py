@@ -25,6 +25,7 @@
     demo_lanes    shows its processes
     demo_guard    kills its processes when the demo itself was killed
     demo_worker   a worker of it, in its own process
+    command       the first module of the installed command, which catches Ctrl-C while rxws is imported
     demo, tail, record, replay, relay, audit, serve
                   the commands
 
