@@ -7,7 +7,7 @@ import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from . import figures, over_nats
+from . import figures, over_nats, uses
 from .contenders import (
     Measure,
     ResumingFeed,
@@ -224,6 +224,38 @@ ROWS = [
         0.5,
         subscribed(on_picows, 300_000, make=ResumingFeed),
         OURS_ON_PICOWS,
+    ),
+    Row(
+        "sent-at",
+        "1,000 streams of a feed that measures latency (``sent_at``), on picows",
+        "of a feed that does not",
+        0.95,
+        subscribed(on_picows, 300_000, make=uses.TimedFeed),
+        OURS_ON_PICOWS,
+    ),
+    Row(
+        "latest",
+        "a ``LatestTable`` of 1,000 keys, on picows",
+        "a dict that a subscriber fills",
+        0.5,
+        uses.table(on_picows, 300_000),
+        uses.dict_of_latest(on_picows, 300_000),
+    ),
+    Row(
+        "batches",
+        "one ``async for`` over ``batches`` of 500, on picows",
+        "over single messages",
+        1.0,
+        uses.batched(on_picows, 100_000),
+        looped(on_picows, 100_000),
+    ),
+    Row(
+        "roll",
+        "a feed that is recorded in files of 4 MiB, on picows",
+        "in one compressed file",
+        0.9,
+        uses.recorded(on_picows, 150_000, roll=uses.PART),
+        uses.recorded(on_picows, 150_000, roll=None),
     ),
     Row(
         "fan-out",
