@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import importlib
 import math
+from collections import OrderedDict
 from collections.abc import Hashable, Iterator, Mapping
 from itertools import islice
 from typing import Any, Final, Generic, Self, TypeVar
@@ -70,8 +71,9 @@ class LatestTable(Mapping[Hashable, T], Generic[T]):
         self._key_of = field_reader(key, "key")
         self._max_keys: Final = max_keys or math.inf
         self._expire: Final = expire
-        # The newest message of each key and its time, the newest last.
-        self._rows: dict[Hashable, tuple[T, float]] = {}
+        # The newest message of each key and its time, the newest last. A dict would need time to find its first key
+        # behind the removed ones.
+        self._rows: OrderedDict[Hashable, tuple[T, float]] = OrderedDict()
         self._has_failed = False
         self.dropped = 0
         self.changes: HotObservable[tuple[Hashable, T]] = HotObservable(context)
@@ -83,8 +85,7 @@ class LatestTable(Mapping[Hashable, T], Generic[T]):
         reporter = self._context.reporter
         try:
             key = self._key_of(message)
-            # Insert the key again, so that the newest one is the last.
-            self._rows.pop(key, None)
+            self._rows[key] = message, 0.0 if self._expire is None else self._context.loop.time()
         except FAILURES as error:
             # A wrong key fails for every message, so report only the first one.
             if self._has_failed:
@@ -93,10 +94,9 @@ class LatestTable(Mapping[Hashable, T], Generic[T]):
                 reporter.failed("key of latest", message, error)
             self._has_failed = True
             return
-        now = 0.0 if self._expire is None else self._context.loop.time()
-        self._rows[key] = message, now
+        self._rows.move_to_end(key)
         if len(self._rows) > self._max_keys:
-            del self._rows[next(iter(self._rows))]
+            self._rows.popitem(last=False)
             self.dropped += 1
             reporter.counters.dropped += 1
             if self.dropped == 1:
@@ -104,14 +104,13 @@ class LatestTable(Mapping[Hashable, T], Generic[T]):
         self._remove_expired()
         self.changes.on_next((key, message))
 
-    def _remove_expired(self) -> dict[Hashable, tuple[T, float]]:
+    def _remove_expired(self) -> OrderedDict[Hashable, tuple[T, float]]:
+        rows = self._rows
         if self._expire is not None:
             oldest = self._context.loop.time() - self._expire
-            for key in [*self._rows]:
-                if self._rows[key][1] > oldest:
-                    break
-                del self._rows[key]
-        return self._rows
+            while rows and rows[next(iter(rows))][1] <= oldest:
+                rows.popitem(last=False)
+        return rows
 
     def __getitem__(self, key: Hashable) -> T:
         return self._remove_expired()[key][0]

@@ -235,7 +235,7 @@ ROWS = [
     ),
     Row(
         "latest",
-        "a ``LatestTable`` of 1,000 keys, on picows",
+        "a ``LatestTable`` of 1,000 keys that expire, on picows",
         "a dict that a subscriber fills",
         0.5,
         uses.table(on_picows, 300_000),

@@ -33,12 +33,12 @@ class TimedFeed(Feed):
 
 
 def table(connect: Connect, count: int) -> Measure:
-    """Make a contender: a ``LatestTable`` of all symbols."""
+    """Make a contender: a ``LatestTable`` of all symbols, whose keys expire."""
 
     async def measure(run: Run) -> float:
         countdown = Countdown()
         async with Feed(connect, run.url) as feed:
-            latest = rxws.LatestTable(feed.messages, "s")
+            latest = rxws.LatestTable(feed.messages, "s", expire=60.0)
             feed.messages.subscribe(countdown.take)
             cost = await countdown.microseconds_each(feed.send, run.scaled(count))
             latest.dispose()
