@@ -46,6 +46,7 @@ class Inbound:
             reply too. The dict is never replaced, and it is empty while no reply is awaited.
         heartbeat_answers: the number of answers to heartbeats that have arrived.
         report_gap: reports a gap that the parse hook returns; None: it is reported to all receivers.
+        has_taken_over: whether its messages are delivered, and not held for a decision.
         names: the names that the server has given to channels on this connection.
         resolved: the messages of the frame that is being dispatched that were awaited replies.
 
@@ -73,6 +74,7 @@ class Inbound:
         self.answer: Final = answer
         self.has_ended: Final = has_ended
         self._reporter = reporter
+        self.has_taken_over = True
         self._predecessor: Inbound | None = None
         # The functions to call after the held messages are delivered. None if no messages are held, or if they are held
         # because the predecessor still delivers.
@@ -83,6 +85,7 @@ class Inbound:
     def deliver(self, sink: Sink | None = None) -> None:
         """Pass this connection's messages to the router from now on, or to a ``sink`` that delivers them."""
         self.sink = sink
+        self.has_taken_over = True
         self._notify_delivered()
 
     def hold(self, sink: Sink, predecessor: Inbound | None = None) -> None:
@@ -93,6 +96,7 @@ class Inbound:
             predecessor: the connection that delivers meanwhile; None if no connection delivers.
         """
         self.sink = sink
+        self.has_taken_over = False
         self._predecessor = predecessor
         self._when_delivered = [] if predecessor is None else None
 
@@ -117,6 +121,7 @@ class Inbound:
 
     def take_over(self) -> None:
         """Forget the predecessor, because its last message was read."""
+        self.has_taken_over = True
         self._predecessor = None
 
     @property

@@ -40,7 +40,7 @@ class ChannelGroup:
         self._options = options
         self._reporter = reporter
         self._syncs: dict[Connection, ChannelSync] = {}
-        # When the last message arrived on the connection that ended last, in seconds since the epoch.
+        # When the last message arrived on the connection that delivered and ended last, in seconds since the epoch.
         self._last_message_time = 0.0
         self.channels: Final = ChannelRegistry()
 
@@ -60,7 +60,12 @@ class ChannelGroup:
         # Their messages may have been delivered although the answers have not arrived.
         connection.channels.update(dict.fromkeys(sync.asked))
         sync.stop()
-        self._last_message_time = connection.inbound.last_received_time or self._last_message_time
+        self._note_last_message(connection)
+
+    def _note_last_message(self, ended: Connection) -> None:
+        # Messages that a connection held until its end were not delivered.
+        if ended.inbound.has_taken_over and ended.inbound.last_received_time is not None:
+            self._last_message_time = ended.inbound.last_received_time
 
     def use(self, connection: Connection | None, line: int) -> None:
         """Send on this connection of a line from now on. None means that the line has no connection to send on."""
@@ -77,7 +82,7 @@ class ChannelGroup:
         syncs = []
         for connection, sync in self._syncs.items():
             if connection.reader.done():
-                self._last_message_time = connection.inbound.last_received_time or self._last_message_time
+                self._note_last_message(connection)
             else:
                 syncs.append(sync)
         for identity, channel in self.channels.items():

@@ -227,7 +227,9 @@ class ChannelSync:
         """Return the message or, if it is a function, its result or the exception that it raises."""
         try:
             if subscribes:
-                return self._channels.subscribing(channel, is_anew=self.is_leaving(channel.identity))
+                # Streams got a Gap for the time without the channel, and messages of that time must not follow it.
+                was_refused = channel.identity in self._channels.refused
+                return self._channels.subscribing(channel, is_anew=was_refused or self.is_leaving(channel.identity))
             if channel.unsubscribe_from is not None:
                 return self.subscriptions[channel.identity].unsubscribe
             return channel.unsubscribe() if callable(channel.unsubscribe) else channel.unsubscribe

@@ -236,7 +236,7 @@ class ChannelRegistry(dict[Hashable, Channel]):
 
         Args:
             channel: the channel.
-            is_anew: whether the channel was unsubscribed meanwhile, so that its last message is no cursor.
+            is_anew: whether the channel was unsubscribed or refused meanwhile, so that its last message is no cursor.
         """
         if not callable(channel.subscribe):
             return channel.subscribe

@@ -7,6 +7,7 @@ import contextlib
 import gc
 import json
 import logging
+import time
 
 import pytest
 
@@ -343,6 +344,72 @@ async def test_channel_without_an_answer_is_resumed_like_the_others(recovered):
             await asyncio.sleep(20)
     assert life.ids == ([1, 2, 3] if recovered else [1, 2, "gap", 7, 8])
     assert life.verdicts == ["Resumed" if recovered else "Gap"]
+
+
+async def test_refused_channel_begins_anew_after_a_gap():
+    """A channel that the server refused after a loss is later subscribed without a cursor, and a gap precedes it."""
+    asked = []
+
+    def subscribe(cursor):
+        asked.append(cursor)
+        return {"subscribe": "A"}
+
+    async def script(connection):
+        number = server.count = server.count + 1
+        async for _ in connection:
+            if number == 2:
+                connection.send_nowait({"id": 50, "k": "B"})
+                connection.reset()
+                return
+            connection.send_nowait({"refused" if number == 3 else "subscribed": "A", "recovered": False})
+            send(connection, [1, 2] if number == 1 else [3, 4] if number == 4 else [])
+            await asyncio.sleep(5)
+            connection.reset()
+            return
+
+    async with ReplayingServer() as server:
+        server.script, server.count = script, 0
+        async with rxws.ReactiveWebSocket(
+            server.url, resume=[{"recovered": True}], cursor="id", reconnect_delays=lambda: iter([0.5] * 99)
+        ) as ws:
+            items = []
+            stream = ws.multiplex(
+                subscribe,
+                filters=[{"k": "A"}],
+                acknowledged=[{"subscribed": "A"}],
+                rejected=[{"refused": "A"}],
+                gaps=True,
+            )
+            stream.subscribe(items.append)
+            await ws.wait_connected()
+            lost = time.time() + 5
+            await asyncio.sleep(14)
+    assert asked[:4] == [None, 2, 2, None]
+    assert ids(items)[:5] == [1, 2, "gap", 3, 4]
+    # The message of the second connection, which ended before all was subscribed, was not delivered.
+    assert items[2].start <= lost + 0.1
+
+
+async def test_gap_of_a_rotation_starts_at_the_last_message_of_a_silent_connection():
+    """If a rotation replaces a silent connection, the messages that are remembered of it do not move the gap."""
+
+    async def script(connection):
+        server.count += 1
+        for number in [1, 2, 3] if server.count == 1 else range(7, 37):
+            send(connection, [number])
+            await asyncio.sleep(0.2)
+        async for _ in connection:
+            pass
+
+    async with ReplayingServer() as server:
+        server.script, server.count = script, 0
+        async with living(server, handover_timeout=3) as life:
+            await asyncio.sleep(5)
+            await life.ws.rotate()
+            await asyncio.sleep(5)
+    assert life.ids == [1, 2, 3, "gap", *range(7, 37)]
+    (gap,) = life.of(Gap)
+    assert gap.end - gap.start == pytest.approx(4.6 + 3.0, abs=0.3)
 
 
 async def test_function_in_on_open_gets_the_cursor():
