@@ -68,8 +68,9 @@ class Resumption(Overlap):
         self._is_mixed = False
         self._next: Connection | None = None
         super().__init__(context, dispatcher, old, sender, options, announce)
+        channels: set[Hashable] = {None, *old.channels}
         names = set() if self._numbers is None else self._numbers.names
-        self.loss: Final = Loss(announce, {None, *old.channels}, self._counters.gaps, names)
+        self.loss: Final = Loss(announce, channels, {name for name in names if name.channel in channels})
         self._announce = self.loss.broken
 
     @staticmethod

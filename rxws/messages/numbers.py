@@ -50,9 +50,9 @@ class Loss:
         announce: called once, before the first message after a gap, with the latest time at which the gap may begin, in
             seconds since the epoch.
         channels: the channels that the lost connection had.
-        gaps: the number of gaps that were reported before the loss.
-        pending: the sequences that had no number since the loss.
+        pending: the sequences of these channels that had no number since the loss.
         is_broken: whether messages may be missing.
+        is_announced: whether a gap was announced for it.
         is_proven: whether it is proven in any channel that no message is missing.
         on_resumed: called once, when no message is missing; None while no connection delivers.
         on_broken: called once, after the announcement of a gap.
@@ -60,19 +60,18 @@ class Loss:
 
     announce: Callable[[float], object]
     channels: set[Hashable]
-    gaps: int
     pending: set[Name] = field(default_factory=set)
     is_broken: bool = False
+    is_announced: bool = field(default=False, init=False)
     is_proven: bool = False
     on_resumed: Callable[[], object] | None = None
     on_broken: Callable[[], object] = lambda: None
-    _is_announced: bool = False
 
     def broken(self, start: float) -> None:
         """Announce a gap, unless one was announced for this loss."""
         self.is_broken = True
-        if not self._is_announced:
-            self._is_announced = True
+        if not self.is_announced:
+            self.is_announced = True
             self.announce(start)
             self.on_broken()
 
@@ -192,9 +191,10 @@ class Numbers:
             # Call the clock once per iteration of the loop.
             self._now = self._reporter.now()
             self._loop.call_soon(self._end_iteration)
-        # A gap accounts for all numbers that are missing before it. But after a loss, others may be missing.
-        gaps = loss.gaps if loss is not None and is_pending else -1 if newest is None else newest.gaps
-        is_known = newest is not None and gaps == self._counters.gaps
+        # A gap accounts for all numbers that are missing before it. But for those that are missing because of a loss,
+        # only the gap of that loss does: another one begins later.
+        is_accounted = loss.is_announced if loss is not None and is_pending else self._has_gap_since(newest)
+        is_known = newest is not None and not is_accounted
         if newest is not None and is_known:
             if last <= newest.number and not is_pending:
                 # The server repeats a message on the same connection.
@@ -217,7 +217,10 @@ class Numbers:
 
     def _may_miss_first(self, name: Name, first: int, loss: Loss) -> bool:
         """Return whether messages before the first one of a sequence may be missing because of a loss."""
-        return first > FIRST and name.channel in loss.channels and loss.gaps == self._counters.gaps
+        return first > FIRST and name.channel in loss.channels and not loss.is_announced
+
+    def _has_gap_since(self, newest: _Newest | None) -> bool:
+        return newest is not None and newest.gaps != self._counters.gaps
 
     def _end_iteration(self) -> None:
         self._now = None
