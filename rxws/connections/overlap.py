@@ -14,9 +14,10 @@ from ..messages.frames import Frame
 from ..messages.numbers import Counted
 from ..observables.loop_context import LoopContext
 from ..options import Options
+from ..reporting.events import Gap
 from .connection import Connection
 from .matching import INCOMPARABLE, GapFound, Limits, Matcher
-from .merger import Merger, Source, Unit
+from .merger import Merger, Unit
 from .opener import ConnectionSender
 
 __all__ = ["FARTHEST", "HELD_MAX", "POLL_INTERVAL", "RECALLED", "Overlap", "Verdict"]
@@ -67,8 +68,6 @@ class Overlap(Merger):
     Attributes:
         held: the number of messages that arrived on the new connection before it delivered.
         is_released: whether the new connection delivers.
-        has_mixed: whether a message of the new connection was delivered. That may happen before the new connection
-            delivers, in a channel that the old one does not have.
         duplicates: the number of held messages that were copies.
     """
 
@@ -83,8 +82,8 @@ class Overlap(Merger):
     ) -> None:
         self.held = 0
         self.duplicates = 0
-        self.is_released = self.has_mixed = False
-        self._has_ended = self._is_recalling = False
+        self.is_released = False
+        self._has_ended = False
         self._order = itertools.count()
         # The gaps that the new connection had before it agreed.
         self._missed: list[Unit] = []
@@ -112,11 +111,17 @@ class Overlap(Merger):
 
     def recall(self, delivered: Iterable[tuple[Frame, Any]]) -> None:
         """Remember these frames and their messages as delivered, the oldest first."""
-        self._is_recalling = True
         for frame, message in delivered:
-            self._take(self._old.number, frame, message, 0)
-        self._is_recalling = False
-        self._matcher.out.clear()
+            for identity, item in self._units(frame, message):
+                channel = self._sender.channel_of(item, self._old)
+                if identity is not INCOMPARABLE:
+                    channel = self._channel_by_identity.setdefault(identity, channel)
+                # The messages of a channel that was unsubscribed meanwhile are left out.
+                if channel in self._channels and not (type(item) is Gap or self._is_per_connection(item, channel)):
+                    self._remember(channel, identity, item, len(frame))
+
+    def _remember(self, channel: Hashable, key: Hashable, item: Any, size: int) -> None:
+        self._matcher.remember(self._old.number, channel, key, size, self._now())
 
     def hold(self, new: Connection) -> None:
         """Hold the messages of the new connection, which has been opened."""
@@ -211,7 +216,7 @@ class Overlap(Merger):
 
     def is_over(self) -> bool:
         """Whether no later message can be a copy or be held."""
-        self._matcher.tick(self._now())
+        self._look(self._now(), POLL_INTERVAL)
         self._flush()
         is_settled = self._sender.is_subscribed and self._matcher.is_settled(self._now())
         return is_settled and self._backlog is None
@@ -239,17 +244,11 @@ class Overlap(Merger):
         super()._take(number, frame, message, received)
 
     def _match(self, number: int, channel: Hashable, key: Hashable, unit: Unit, size: int) -> None:
-        if self._is_former(channel):
-            return
         is_old = number == self._old.number
         self.held += not (is_old or self.is_released)
         unit[0].order = next(self._order)
         if is_old or not self._is_repeated(number, channel, key, unit):
             super()._match(number, channel, key, unit, size)
-
-    def _is_former(self, channel: Hashable) -> bool:
-        """Return whether a recalled message belongs to a channel that was unsubscribed meanwhile."""
-        return self._is_recalling and channel not in self._channels
 
     def _is_repeated(self, number: int, channel: Hashable, key: Hashable, unit: Unit) -> bool:
         """Return whether a number has already arrived on the new connection, and its message is no longer held.
@@ -289,7 +288,3 @@ class Overlap(Merger):
 
     def _announce_gap(self, gap: GapFound) -> None:
         self._announce(self._reporter.now() - (self._now() - gap.start))
-
-    def _deliver(self, what: GapFound | Source, places: list[int]) -> None:
-        self.has_mixed = self.has_mixed or (isinstance(what, Source) and what.number != self._old.number)
-        super()._deliver(what, places)

@@ -96,6 +96,12 @@ class Resumption(Overlap):
             await asyncio.sleep(0)
         self._note_end()
 
+    def _remember(self, channel: Hashable, key: Hashable, item: Any, size: int) -> None:
+        is_known = key is INCOMPARABLE or channel in self._uncounted
+        if self._numbers is not None and not is_known and self._numbers.read(channel, item) is None:
+            self._uncounted.add(channel)
+        super()._remember(channel, key, item, size)
+
     @property
     def has_begun(self) -> bool:
         """Whether a next connection was opened. If that one ends before it delivers, another resumption is needed."""
@@ -128,10 +134,10 @@ class Resumption(Overlap):
 
     async def is_decided(self, new: Connection) -> bool:
         """Wait until the matcher has decided whether a connection resumes. Return False if it ends before."""
-        self._progress_at = self._now()
+        self._progress_at = self._looked_at = self._now()
         self._matcher.acknowledged(new.number, None, self._progress_at)
         while True:
-            self._matcher.tick(self._now())
+            self._look(self._now(), POLL_INTERVAL)
             self._flush()
             # Check this first. A connection may end just after the decision, and its messages must still be delivered.
             if not self._matcher.is_resuming(new.number):
@@ -204,17 +210,12 @@ class Resumption(Overlap):
         return False
 
     def _match(self, number: int, channel: Hashable, key: Hashable, unit: Unit, size: int) -> None:
-        if self._is_former(channel):
-            return
         counted = None if self._numbers is None else self._numbers.read(channel, self._item(unit))
-        is_new = number != self._old.number
-        if is_new and counted is not None:
+        if counted is not None:
             self._take_counted(counted, key, unit)
             return
-        if counted is None and not is_new and key is not INCOMPARABLE:
-            self._uncounted.add(channel)
         self._matcher.arrived(number, channel, key, unit, size, self._now())
-        if is_new and self._statement is not None and not self._old.channels:
+        if self._statement is not None and not self._old.channels:
             assert self._next is not None
             if self._next.inbound.passes(self._statement, self._item(unit)):
                 self._matcher.stated(number, self._now(), is_resumed=True)

@@ -181,8 +181,6 @@ class Rotation(Line):
             # No other connection has the held messages, so deliver them, unless the server sends them again.
             is_needed = overlap.is_holding and self._dispatcher.recent is None
             has_delivered = is_needed and await overlap.release(new, old.failure.reason)
-            if overlap.has_mixed:
-                self._losses.last_delivery(new)
             self._resolve_rotation(False)
             return await self._replace(new if has_delivered or is_planned else old)
         self._is_entered = not is_planned

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections import deque
 from collections.abc import Collection
 from typing import Any
@@ -53,7 +54,9 @@ class History:
     def since(self, cursor: int, channels: Collection[str], *, includes: bool) -> list[dict[str, Any]]:
         """Return the messages of these channels after the cursor; ``includes`` adds the cursor's own message."""
         first = cursor if includes else cursor + 1
-        return [each for _, channel, each in self._messages if each["c"] >= first and channel in channels]
+        # Look from the end: a client misses a few messages of the many that are kept.
+        newer = itertools.takewhile(lambda entry: entry[2]["c"] >= first, reversed(self._messages))
+        return [each for _, channel, each in newer if channel in channels][::-1]
 
     def last_of(self, channels: Collection[str]) -> list[dict[str, Any]]:
         """Return the last message of each of these channels."""

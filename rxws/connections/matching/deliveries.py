@@ -131,6 +131,11 @@ class Deliveries(Generic[T]):
 
     # Copies
 
+    def _count_arrival(self, seat: Seat[T], now: float) -> None:
+        seat.arrivals += 1
+        if seat.arrivals == 1 and self._proof is not None:
+            seat.replay_until = now + self.reach
+
     def _await_owed(self, seat: Seat[T]) -> None:
         """Hold messages until every unique owed message has arrived."""
         seat.awaited.update(each.number for each in self._evidence.unique_owed(seat))
@@ -176,7 +181,9 @@ class Deliveries(Generic[T]):
     def _join(self, channel: Channel[T], seat: Seat[T], now: float) -> None:
         """From now on, deliver the messages that arrive first on this line."""
         seat.enter(SeatState.JOINED)
-        seat.replay_until = now + self.reach
+        # A slow consumer may delay the beginning of the replay.
+        is_silent = self._proof is not None and not seat.arrivals
+        seat.replay_until = now + (self._limits.farthest if is_silent else self.reach)
         # Drop the credit for repeated equal messages that were delivered before the line's newest copy.
         edge = seat.newest_copy.number if seat.newest_copy is not None else -1
         for number, delivery in list(seat.owed.items()):

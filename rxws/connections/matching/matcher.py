@@ -39,6 +39,7 @@ from collections.abc import Hashable, Iterable
 from typing import TypeVar
 
 from .deadlines import Deadlines
+from .outcomes import INCOMPARABLE
 from .replay import Replay
 from .seats import Channel, HeldMessage, Seat, SeatState
 
@@ -180,10 +181,16 @@ class Matcher(Deadlines[T]):
             channel = self._channel(name)
             seat = self._seat(line, channel, now)
             seat.enter(SeatState.JOINED)
-            seat.was_joined, channel.owner = True, line
+            seat.was_joined = seat.is_acknowledged = True
+            channel.owner = line
             channel.has_delivered, channel.complete_until = True, max(last_new, 0.0)
             if self._proof is not None:
                 channel.last_new = max(channel.last_new, last_new)
+
+    def remember(self, line: int, name: Hashable, key: Hashable, size: int, now: float) -> None:
+        """Remember a message that this line has delivered before :meth:`begin`. Call it in the order of delivery."""
+        if key is not INCOMPARABLE:
+            self._memory.add(line, name, key, size, now)
 
     def reserve(self, line: int) -> None:
         """Hold the messages of this line until it replaces the ended line: see :meth:`replace`.
@@ -201,8 +208,20 @@ class Matcher(Deadlines[T]):
         channel = self._channel(name)
         seat = self._seat(line, channel, now)
         self._replays.setdefault(line, Replay()).progress = now
-        if seat.state is not SeatState.EARLY:
-            return
+        is_first, seat.is_acknowledged = not seat.is_acknowledged, True
+        if is_first and seat.is_joined and self._is_behind(channel, seat):
+            # It delivered messages of an earlier subscription, and has none from before this one.
+            del channel.seats[line]
+            self.acknowledged(line, name, now)
+        elif seat.state is SeatState.EARLY:
+            self._note_subscribed(channel, seat, now)
+
+    def _is_behind(self, channel: Channel[T], seat: Seat[T]) -> bool:
+        """Return whether another line delivers, and has delivered messages that this line owes."""
+        has_others = any(other is not seat and other.delivers for other in channel.joined())
+        return has_others and any(True for _ in self._evidence.unique_owed(seat))
+
+    def _note_subscribed(self, channel: Channel[T], seat: Seat[T], now: float) -> None:
         seat.enter(SeatState.HELD)
         seat.since = seat.complete_since = now
         seat.replay_until = now + self.reach
@@ -210,7 +229,7 @@ class Matcher(Deadlines[T]):
         seat.is_overlapped = bool(channel.joined())
         is_due = channel.has_delivered or not self._reserved
         if is_due and not (seat.is_overlapped or channel.orphaned_at is not None or self._resumes(channel)):
-            self._take_over(channel, seat, now, is_last=line in self._reserved)
+            self._take_over(channel, seat, now, is_last=seat.line in self._reserved)
 
     def stated(self, line: int, now: float, *, is_resumed: bool, name: Hashable = ...) -> None:
         """Note whether a line resumes where the ended line stopped, as the server states.
@@ -254,7 +273,7 @@ class Matcher(Deadlines[T]):
             return
         channel = self._channel(name)
         seat = self._seat(line, channel, now)
-        seat.arrivals += 1
+        self._count_arrival(seat, now)
         if seat.delivers:
             self._deliver(channel, seat, key, item, size, now)
         elif seat.state is not SeatState.REJECTED:
@@ -270,11 +289,12 @@ class Matcher(Deadlines[T]):
         delivery = self._evidence.copied(seat, channel, key, now)
         if delivery is None:
             return False
-        seat.arrivals += 1
+        self._count_arrival(seat, now)
         self._came(channel, seat, delivery, seat.arrivals, now)
         if seat.state is SeatState.EARLY and channel.is_ordered:
             # A copy shows that the line is subscribed. The acknowledgement may never arrive.
-            self.acknowledged(line, name, now)
+            self._replays.setdefault(line, Replay()).progress = now
+            self._note_subscribed(channel, seat, now)
         return True
 
     def ended(self, line: int, now: float) -> None:
@@ -359,6 +379,9 @@ class Matcher(Deadlines[T]):
         """Note that the silence until now is not evidence, for example because the event loop was blocked."""
         for seat in self._seats():
             seat.complete_since = max(seat.complete_since, now)
+        for replay in self._replays.values():
+            if replay.progress < now:
+                replay.progress = now
 
     # Agreement
 

@@ -97,10 +97,15 @@ class Memory:
         return new, self._shrink(new)
 
     def _shrink(self, new: Delivery) -> list[Delivery]:
-        tail = self._tails[new.channel] = self._tails.pop(new.channel, deque())
+        # Put the channel behind the others, even if it is known.
+        tail = self._tails.pop(new.channel) if new.channel in self._tails else deque()
+        self._tails[new.channel] = tail
         tail.append(new)
-        left = [tail.popleft()] if len(tail) > self._tail else []
-        self._tails_size += new.size - sum(each.size for each in left)
+        self._tails_size += new.size
+        left = list[Delivery]()
+        if len(tail) > self._tail:
+            left.append(tail.popleft())
+            self._tails_size -= left[0].size
         while len(self._tails) > self._messages or (self._tails_size > self._bytes and len(self._tails) > 1):
             oldest = self._tails.pop(next(iter(self._tails)))
             self._tails_size -= sum(each.size for each in oldest)

@@ -148,6 +148,8 @@ class Seat(Generic[T]):
     could_agree: bool = field(default=False, init=False)
     # When the first held message arrived that no other line has.
     ahead_since: float = field(default=math.inf, init=False)
+    # The server has acknowledged the channel on the line.
+    is_acknowledged: bool = field(default=False, init=False)
     # The line was joined before.
     was_joined: bool = field(default=False, init=False)
     # The line would be joined if it were not reserved.

@@ -849,6 +849,45 @@ def test_too_many_held_messages_end_the_wait_for_a_proof():
     assert len(matcher.out) == 10_002
 
 
+@pytest.mark.parametrize(("delay", "is_copy"), [(9.0, True), (11.0, False)])
+def test_replay_may_begin_late_because_of_a_slow_consumer(delay, is_copy):
+    """The first message of a channel is a copy up to ``farthest`` seconds after the decision, later ones for less."""
+    matcher = resuming(Proof.STATEMENT, "a", "b")
+    matcher.acknowledged(2, "A", 6.0)
+    matcher.stated(2, 6.1, is_resumed=True)
+    matcher.out.clear()
+    matcher.arrived(2, "A", "a", "a", 1, 6.1 + delay)
+    matcher.arrived(2, "A", "c", "c", 1, 6.2 + delay)
+    matcher.arrived(2, "A", "b", "b", 1, 8.3 + delay)
+    assert matcher.out == [*([] if is_copy else [("a",)]), ("c",), ("b",)]
+
+
+def test_time_in_which_the_loop_was_blocked_is_not_a_missing_proof():
+    """A line has ``settle`` seconds for its proof after the event loop was blocked, because nothing was read then."""
+    matcher = resuming(Proof.COPIES, "a")
+    matcher.acknowledged(2, "A", 6.0)
+    matcher.arrived(2, "A", "x", "x", 1, 6.1)
+    matcher.was_blocked(9.0)
+    matcher.tick(9.0)
+    assert matcher.out == []
+    matcher.tick(9.5)
+    assert isinstance(matcher.out[0], GapFound)
+
+
+def test_remembered_message_is_a_copy_and_moves_no_gap():
+    """A message that was delivered before ``begin`` is recognized, and the gap starts at the line's last delivery."""
+    matcher = Matcher(Limits(), proof=Proof.STATEMENT)
+    matcher.begin(1, ["A"], 5.0, 2.0)
+    for key in ("a", INCOMPARABLE):
+        matcher.remember(1, "A", key, 1, 5.0)
+    matcher.ended(1, 5.1)
+    matcher.acknowledged(2, "A", 6.0)
+    for key in ("a", "b"):
+        matcher.arrived(2, "A", key, key, 1, 6.1)
+    matcher.stated(2, 6.2, is_resumed=False)
+    assert outcomes(matcher) == [GapFound(2.0, 6.2, ("A",)), ("b",)]
+
+
 def test_line_without_memory_of_deliveries_begins_at_once():
     """If no message was delivered before, a line delivers its first message at once."""
     matcher = Matcher(Limits(), proof=Proof.COPIES)
@@ -904,6 +943,19 @@ def test_silence_in_which_the_loop_was_blocked_is_not_agreement():
     table.matcher.ended(1, 1.2)
     table.matcher.replace(2, 1.2, is_complete=False)
     assert table.out == [GapFound(0.0, 1.2, ("x",))]
+
+
+def test_line_that_delivered_an_earlier_subscription_must_agree_after_the_acknowledgement():
+    """A line with messages of an earlier subscription owes nothing from before the acknowledgement of the next one."""
+    table = rotation()
+    for line in (1, 2):
+        table.matcher.unsubscribed(line, "x")
+    # These are the last messages of the earlier subscription of line 2.
+    table.at(0.1, "2a", "1a").at(0.2, "2b", "1b").acknowledge(0.2, 1).at(0.5, "1c").tick(0.8).at(0.9, "1d")
+    table.acknowledge(1.0, 2).at(1.1, "1e", "2e").tick(1.7)
+    table.matcher.ended(1, 1.8)
+    table.matcher.replace(2, 1.8, is_complete=True)
+    assert not any(isinstance(each, GapFound) for each in table.at(2.0, "2f").tick(5.0).out)
 
 
 def test_reserved_line_owes_nothing_from_before_its_first_copy():
