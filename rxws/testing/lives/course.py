@@ -204,7 +204,10 @@ class Life:
             self._problem("never connected", f"the last attempt: {self._last_cause or 'it made none'}")
         else:
             self.evidence.quiet_from = quiet_from
-            if self.feed.statistics().complete_since is None:
+            # If no channel is left, nothing shows whether messages are missing since the last loss.
+            wanted = self.evidence.wanted
+            has_channels = not wanted or not all(map(self._is_refused, wanted))
+            if self.feed.statistics().complete_since is None and has_channels:
                 self._problem("complete since", "None, at the end of a life without faults")
             if self.audience.has_a_wrong_book and not self._is_refused(BOOK):
                 self._problem("book", "it is not in sync at the end")

@@ -142,7 +142,9 @@ class _Judgement:
             for sent in line.sent
             if sent.channel == seen.channel and sent.came_at is not None and sent.came_at < seen.since
         }
-        came = [(at, n) for at, n in came if n not in before]
+        # While a handler is slow, messages that arrived sooner on another connection may be read later.
+        slow = self._evidence.slow_times
+        came = [(at, n) for at, n in came if n not in before and not any(since <= at <= until for since, until in slow)]
         lost = [n for at, n in came if n < first.n and at < first_came and not self._was_refused(first.channel, n)]
         if lost:
             yield Problem("lost at the start", f"{seen.name}: {min(lost)} arrived, but it saw {first.n} first")
