@@ -89,6 +89,8 @@ class Merger(ABC):
         self._channel_by_identity: dict[Hashable, Hashable] = {}
         self._backlog: Backlog[GapFound | Source, list[int]] | None = None
         self._draining: asyncio.Task[None] | None = None
+        # The number of released frames that are delivered after the present one.
+        self._undelivered = 0
         # The copies and the older messages that are already counted.
         self._counted = self._older = 0
 
@@ -191,8 +193,14 @@ class Merger(ABC):
         if self._backlog is None and len(entries) > SLICE:
             self._backlog = Backlog(self._deliver)
             self._draining = self._loop.create_task(self._drain(self._backlog), name="rxws drain overlap")
+        if self._backlog is not None:
+            for entry in entries:
+                self._backlog.hold(*entry)
+            return
+        self._undelivered += len(entries)
         for entry in entries:
-            (self._deliver if self._backlog is None else self._backlog.hold)(*entry)
+            self._undelivered -= 1
+            self._deliver(*entry)
 
     async def _drain(self, backlog: Backlog[GapFound | Source, list[int]]) -> None:
         await backlog.drain()

@@ -224,7 +224,7 @@ class Overlap(Merger):
     @property
     def is_holding(self) -> bool:
         """Whether messages are held."""
-        return self._backlog is not None or self._matcher.is_holding
+        return self._backlog is not None or self._undelivered > 0 or self._matcher.is_holding
 
     @property
     def dropped(self) -> int:

@@ -210,6 +210,30 @@ async def test_channel_that_was_asked_for_belongs_to_the_old_connection():
     await asyncio.wait({old.reader, new.reader})
 
 
+async def test_overlap_holds_until_the_last_released_message_is_delivered():
+    """While released messages are delivered, the overlap still holds those that follow."""
+    wiring, sender = Wiring(), Subscriptions()
+    both, _, old, new = two_connections(wiring, sender)
+    delivered = []
+    wiring.router.messages.subscribe(lambda message: delivered.append((message, both.is_holding)))
+    for connection in (new, old):
+        connection.on_channel("N", True)
+    for each in ("N0", "N1"):
+        await asyncio.sleep(0.5)
+        for connection in (new, old):
+            connection.inbound.sink(each, each, 1)
+    for each in ("N2", "N3", "N4"):
+        old.inbound.sink(each, each, 1)
+    for _ in range(80):
+        both.is_over()
+        await asyncio.sleep(0.02)
+    old.inbound.sink("5", "5", 1)
+    assert delivered == [("N0", False), ("N1", False), ("N2", True), ("N3", True), ("N4", False), ("5", False)]
+    for connection in (old, new):
+        connection.reader.cancel()
+    await asyncio.wait({old.reader, new.reader})
+
+
 async def test_old_connection_stays_until_all_is_subscribed():
     """The old connection stays until all channels are subscribed on the new one, so none is lost in between."""
     wiring, sender = Wiring(), Subscriptions()
