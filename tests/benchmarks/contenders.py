@@ -189,6 +189,53 @@ def subscribed(
     return measure
 
 
+RATE: Final = 10_000
+"""Messages a second of a feed with lines. Without pauses one line would be far ahead of the other."""
+
+
+def lined(connect: Connect, count: int, lines: int) -> Measure:
+    """Make a contender: rxws with a subscribed stream per symbol, and ``lines`` connections that bring all messages."""
+
+    async def measure(run: Run) -> float:
+        countdown, total = Countdown(), run.scaled(count)
+        opened: list[Any] = []
+
+        async def connect_and_keep(url: str, **options: Any) -> Any:
+            opened.append(await connect(url, **options))
+            return opened[-1]
+
+        async with Feed(connect_and_keep, run.url, lines=lines) as feed:
+            for number in range(SYMBOLS):
+                feed.stream_filter([{"s": symbol(number)}]).subscribe(countdown.take)
+            await feed.wait_connected()
+            while len(opened) < lines:
+                await asyncio.sleep(0.01)
+            started = ended = first = 0
+            for number in (2 * RATE, total):
+                countdown.left = number
+                countdown.finished = asyncio.get_running_loop().create_future()
+                gc.collect()
+                started = time.process_time()
+                for connection in opened:
+                    await connection.send(order(number, "trade", RATE, first))
+                ended = await countdown.finished
+                first += number
+            assert all(line.is_joined for line in feed.statistics().lines)
+        return (ended - started) / total * 1e6
+
+    return measure
+
+
+def second_line(connect: Connect, count: int) -> Measure:
+    """Make a contender: what a second line costs, which is the cost of a feed with two lines less that with one."""
+    one, two = lined(connect, count, 1), lined(connect, count, 2)
+
+    async def measure(run: Run) -> float:
+        return await two(run) - await one(run)
+
+    return measure
+
+
 def iterated(connect: Connect, count: int) -> Measure:
     """Make a contender: rxws with a stream per symbol, and a task per stream that iterates with ``async for``."""
 

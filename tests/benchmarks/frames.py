@@ -50,6 +50,9 @@ def frame(payload: bytes) -> bytes:
     return b"\x81\x7e" + len(payload).to_bytes(2, "big") + payload
 
 
-def order(count: int, kind: str = "trade", rate: float = 0) -> str:
-    """Return the message that requests ``count`` frames: ``rate`` a second, or (0) as fast as possible."""
-    return json.dumps({"count": count, "kind": kind, "rate": rate})
+def order(count: int, kind: str = "trade", rate: float = 0, first: int | None = None) -> str:
+    """Return the message that requests ``count`` frames: ``rate`` a second, or (0) as fast as possible.
+
+    With ``first``, the number of the first frame, all frames differ. Otherwise they are the same again and again.
+    """
+    return json.dumps({"count": count, "kind": kind, "rate": rate, "first": first})

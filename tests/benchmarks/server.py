@@ -13,7 +13,9 @@ from .frames import SYMBOLS, array, depth, frame, trade
 LARGEST_WRITE = 200_000
 """The maximum number of bytes in one write."""
 
-FRAMES = {make.__name__: [frame(make(number).encode()) for number in range(SYMBOLS)] for make in (trade, array, depth)}
+MAKERS = {make.__name__: make for make in (trade, array, depth)}
+
+FRAMES = {kind: [frame(make(number).encode()) for number in range(SYMBOLS)] for kind, make in MAKERS.items()}
 
 
 async def send_frames(connection: FeedConnection) -> None:
@@ -22,8 +24,9 @@ async def send_frames(connection: FeedConnection) -> None:
         await _carry_out(connection, **json.loads(message))
 
 
-async def _carry_out(connection: FeedConnection, count: int, kind: str, rate: float) -> None:
+async def _carry_out(connection: FeedConnection, count: int, kind: str, rate: float, first: int | None) -> None:
     frames = FRAMES[kind]
+    begin = first
     largest = min(LARGEST_WRITE // len(frames[0]), SYMBOLS)
     loop = asyncio.get_running_loop()
     started = loop.time()
@@ -33,7 +36,11 @@ async def _carry_out(connection: FeedConnection, count: int, kind: str, rate: fl
         first = sent % SYMBOLS
         step = min(due - sent, largest, SYMBOLS - first)
         if step > 0:
-            connection.send_raw(b"".join(frames[first : first + step]))
+            if begin is None:
+                connection.send_raw(b"".join(frames[first : first + step]))
+            else:
+                numbers = range(begin + sent, begin + sent + step)
+                connection.send_raw(b"".join(frame(MAKERS[kind](number).encode()) for number in numbers))
             sent += step
             await connection.websocket.drain()
         # This also lets the connection notice its end.
