@@ -32,8 +32,10 @@ __all__ = ["KINDS", "live"]
 
 CHANNELS = "ABC"
 END = 12.0
-"""Seconds of a life in which messages are published."""
-KINDS = ("kills", "rotations", "mute", "skip", "behind", "late", "both")
+"""Seconds of a life in which messages are published. Calm lives last three times as long."""
+CALM = 4.0
+"""Seconds between two events of a calm life. Then copies are dropped by their frames alone."""
+KINDS = ("kills", "rotations", "mute", "skip", "behind", "late", "both", "calm kills", "calm both", "calm skip")
 READY = 2.0
 """Seconds after which a sound connection must have joined."""
 
@@ -62,7 +64,9 @@ class Life(rxws.AsyncWebsocketStreamInterface[Any]):
     """A feed with its source, in one random life."""
 
     def __init__(self, kind: str, seed: int) -> None:
-        self.kind, self.random = kind, random.Random(f"{kind} {seed}")
+        self.is_calm, self.kind = kind.startswith("calm"), kind.split()[-1]
+        self.random = random.Random(f"{kind} {seed}")
+        self.beats = 0
         self.ways: list[Way] = []
         self.unsafe: list[float] = []
         self.published: dict[str, list[float]] = defaultdict(list)
@@ -119,11 +123,15 @@ class Life(rxws.AsyncWebsocketStreamInterface[Any]):
 
     async def publish(self) -> None:
         """Publish numbered messages until the end."""
-        while self.now < END:
+        while self.now < self.end:
             await asyncio.sleep(self.random.expovariate(80))
             channel = self.random.choice(CHANNELS)
             self.published[channel].append(self.now)
             frame = json.dumps({"c": channel, "n": len(self.published[channel])})
+            if self.is_calm and not self.has_channels and self.random.random() < 0.05:
+                self.beats += 1
+                for way in self.live:
+                    self.bring(way, '{"beat": 1}')
             for way in self.ways:
                 is_left_out = self.now >= way.mute_from or way.skip[0] <= self.now < way.skip[1]
                 if way.websocket.is_open and channel in way.subscribed and not is_left_out:
@@ -146,6 +154,11 @@ class Life(rxws.AsyncWebsocketStreamInterface[Any]):
         self.interrupt(way)
         way.websocket.end()
 
+    @property
+    def end(self) -> float:
+        """The seconds of this life in which messages are published."""
+        return 3 * END if self.is_calm else END
+
     async def act(self) -> None:
         """Let happen what this kind of life is about."""
         choose = self.random
@@ -161,7 +174,7 @@ class Life(rxws.AsyncWebsocketStreamInterface[Any]):
             await asyncio.sleep(choose.uniform(0.5, 4))
             if self.kind != "skip":
                 self.kill(choose.choice(self.live))
-        while self.now < END - 2:
+        while self.now < self.end - 2:
             if self.kind in ("kills", "late", "rotations"):
                 self.kill(choose.choice(self.live))
             if self.kind == "rotations":
@@ -170,7 +183,12 @@ class Life(rxws.AsyncWebsocketStreamInterface[Any]):
                 for way in self.live[: choose.randint(2, 3)]:
                     self.kill(way)
                     await asyncio.sleep(choose.uniform(0, 0.006))
-            await asyncio.sleep(choose.uniform(0.4, 2.5) if self.kind != "both" else 3)
+            if self.kind == "skip" and self.is_calm:
+                way = choose.choice(self.live)
+                self.interrupt(way)
+                way.skip = self.now, self.now + choose.uniform(0.05, 0.4)
+            pause = choose.uniform(0.4, 2.5) if self.kind != "both" else 3
+            await asyncio.sleep(CALM + pause if self.is_calm else pause)
 
     async def run(self) -> Counter[str]:
         """Live this life, and return what is wrong with it."""
@@ -198,6 +216,7 @@ class Life(rxws.AsyncWebsocketStreamInterface[Any]):
                     result["gap without cause"] += 1
                 continue
             if "n" not in item:
+                result["-beats"] += "beat" in item
                 continue
             channel, number = item["c"], item["n"]
             result["twice"] += number in seen[channel]
@@ -209,6 +228,8 @@ class Life(rxws.AsyncWebsocketStreamInterface[Any]):
                 if other > one + 1 and one not in told[channel]:
                     result["lost"] += other - one - 1
             result["end is missing"] += max(numbers) < len(self.published[channel])
+        if self.is_calm and abs(result["-beats"] - self.beats) > 2 * len(self.ways):
+            result["beats"] += 1
         result["-messages"] += sum(map(len, seen.values()))
         return result
 

@@ -2,7 +2,7 @@
 
 ::
 
-    python -m tests.lines --kills 200 [--seed 0] [--rate 2000] [--lines 2] [--alone]
+    python -m tests.lines --kills 200 [--seed 0] [--rate 2000] [--lines 2] [--alone] [--calm 1]
 
 Each line is killed at a random moment while another line is joined; with ``--alone``, when it is the only joined line.
 The connections lag by 0 to 60 ms, in virtual time. What the source published is compared with what the feed delivered.
@@ -127,7 +127,9 @@ async def until(condition: Any, timeout: float = 60.0) -> None:
             await asyncio.sleep(0.01)
 
 
-async def play(kills: int, *, seed: int = 0, rate: float = 2000, lines: int = 2, alone: bool = False) -> Result:
+async def play(
+    kills: int, *, seed: int = 0, rate: float = 2000, lines: int = 2, alone: bool = False, calm: float = 1
+) -> Result:
     """Kill lines of a feed, and return what became of its messages.
 
     Args:
@@ -136,6 +138,8 @@ async def play(kills: int, *, seed: int = 0, rate: float = 2000, lines: int = 2,
         rate: messages a second.
         lines: the number of lines.
         alone: whether the only joined line is killed, instead of one of several.
+        calm: the longest time between the joining of all lines and the next kill, in seconds. After about three seconds
+            copies are dropped by their frames alone.
     """
     result = Result()
     async with Source(seed, rate, lines=lines) as ws:
@@ -143,7 +147,7 @@ async def play(kills: int, *, seed: int = 0, rate: float = 2000, lines: int = 2,
         publishing = asyncio.create_task(ws.publish())
         for _ in range(kills):
             await until(lambda: all(each.is_joined for each in ws.statistics().lines) and len(ws.live) == lines)
-            await asyncio.sleep(ws.random.uniform(0, 1))
+            await asyncio.sleep(ws.random.uniform(0, calm))
             victims = ws.random.sample(ws.live, lines if alone else 1)
             for victim in victims:
                 victim.end()
@@ -163,6 +167,7 @@ def main() -> bool:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--rate", type=float, default=2000)
     parser.add_argument("--lines", type=int, default=2)
+    parser.add_argument("--calm", type=float, default=1, help="the longest time between two kills, in seconds")
     parser.add_argument("--alone", action="store_true", help="kill the only joined line")
     options = parser.parse_args()
     began = time.perf_counter()

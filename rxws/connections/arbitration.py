@@ -11,15 +11,16 @@ from typing import Any, Final
 from ..messages.backlog import Backlog
 from ..messages.dispatcher import FrameDispatcher
 from ..messages.frames import Frame
-from ..messages.inbound import COPY
+from ..messages.hooks import Many
 from ..observables.loop_context import LoopContext
 from ..options import Options
 from ..reporting.event import Reason
-from ..reporting.events import LineJoined, LineLost
+from ..reporting.events import Gap, LineJoined, LineLost
 from ..reporting.log_limit import ONCE
 from .connection import Connection
 from .connection_reporter import ConnectionReporter
 from .failures import Failure
+from .lockstep import Lockstep
 from .matching import INCOMPARABLE, GapFound, Joined, Limits, Lost, Matcher, Reopen
 from .merger import COMPARABLE, Merger, Source, Unit
 from .opener import ConnectionSender
@@ -66,6 +67,10 @@ class Arbitration(Merger):
         matcher: Matcher[Unit] = Matcher(limits, lambda channel: channel is not None or not sender.channels)
         super().__init__(context, dispatcher, sender, matcher, limits.settle)
         self.firsts: Final[dict[int, int]] = {}
+        self._lockstep = Lockstep(matcher, limits, self._counters, self.firsts, self._now)
+        hooks = dispatcher.hooks
+        # Whether copies are recognized by their frames, whatever the frames contain.
+        self._compares_frames = hooks.identity is None and hooks.is_parser_shared
         self.rotating: object | None = None
         self._report = report
         # The line of each connection that has not ended.
@@ -78,6 +83,9 @@ class Arbitration(Merger):
         # Why the last connection ended, unless a gap was reported since then.
         self._reason: Reason | None = None
         self._ticking: asyncio.Task[None] | None = None
+        # While the lines keep step: whether the feed has channels, and the first arrivals before.
+        self._has_channels = False
+        self._firsts_before: dict[int, int] = {}
 
     # The connections
 
@@ -85,14 +93,17 @@ class Arbitration(Merger):
         """Take the messages of a new connection of a line, which is being subscribed."""
         if self._ticking is None:
             self._ticking = self._loop.create_task(self._tick(), name="rxws lines")
+        self._leave_lockstep()
         self._await_entry()
         self._lines[connection.number] = line
         self.firsts.setdefault(line, 0)
         others = [each for number, each in self._connections.items() if number in self._entered]
-        hooks = self._dispatcher.hooks
-        if hooks.identity is None and hooks.is_parser_shared:
-            connection.inbound.is_copy = functools.partial(self._is_copy, connection.number)
-        connection.inbound.hold(self._add(connection), others[0].inbound if others else None)
+        number, inbound = connection.number, connection.inbound
+        if self._compares_frames:
+            compare, watching = functools.partial(self._is_copy, number), self._dispatcher.frames.subscriptions
+            inbound.is_copy = self._lockstep.comparer(number, line, compare, inbound.pending_replies, watching)
+            inbound.undelivered = functools.partial(self._parsing_cancelled, number)
+        inbound.hold(self._add(connection), others[0].inbound if others else None)
         connection.reader.add_done_callback(functools.partial(self._ended, connection))
 
     def subscribed(self, connection: Connection) -> None:
@@ -120,7 +131,9 @@ class Arbitration(Merger):
         if reader.cancelled() or reader.exception() is not None:
             # The feed fails.
             return
+        self._leave_lockstep()
         number, self._reason = connection.number, connection.failure.reason
+        self._lockstep.ended(number)
         for numbers in (self._entered, self._joined, self._lost):
             numbers.discard(number)
         self._await_entry()
@@ -141,6 +154,75 @@ class Arbitration(Merger):
         """Deliver no more messages. Idempotent."""
         for task in self.tasks:
             task.cancel()
+
+    # Without the matcher
+
+    def _apply_deadlines(self, now: float) -> None:
+        if self._lockstep.is_on:
+            if self._lockstep.look(now) and bool(self._sender.channels) is self._has_channels:
+                return
+            self._leave_lockstep()
+        super()._apply_deadlines(now)
+        if self._may_keep_step(now):
+            self._enter_lockstep()
+
+    def _may_keep_step(self, now: float) -> bool:
+        """Return whether no rule but "drop the copies" concerns the messages."""
+        dispatcher, numbers = self._dispatcher, self._connections.keys()
+        is_plain = self._compares_frames and not (
+            dispatcher.hooks.per_connection or dispatcher.frames.subscriptions or dispatcher.router.expects_snapshots
+        )
+        return (
+            is_plain
+            and self._entered == numbers
+            and len(numbers) > 1
+            and self._backlog is None
+            and not self._matcher.out
+            and not any(each.inbound.pending_replies or each.inbound.names for each in self._connections.values())
+            and self._matcher.may_bypass(numbers, now)
+        )
+
+    def _enter_lockstep(self) -> None:
+        self._has_channels = bool(self._sender.channels)
+        self._firsts_before = dict(self.firsts)
+        for number, connection in self._connections.items():
+            in_step = functools.partial(self._arrived_in_step, number)
+            connection.inbound.sink = in_step if self._has_channels else None
+            connection.inbound.sink_of_many = in_step
+        self._lockstep.begin()
+
+    def _leave_lockstep(self) -> None:
+        """Continue by the rules of the matcher, because something concerns other rules."""
+        if not self._lockstep.is_on:
+            return
+        self._lockstep.end()
+        for number, connection in self._connections.items():
+            inbound, line = connection.inbound, self._lines[number]
+            inbound.sink, inbound.sink_of_many = functools.partial(self._arrived, number), None
+            if inbound.last_received_at is not None and self.firsts[line] > self._firsts_before[line]:
+                self._matcher.note_last_new(number, inbound.last_received_at)
+        self._channel_by_identity |= self._matcher.channel_by_identity()
+
+    def _arrived_in_step(self, number: int, frame: Frame, message: Any, received: int) -> None:
+        """Deliver a frame that is no copy."""
+        connection, is_many = self._connections[number], type(message) is Many
+        if is_many and any(type(item) is Gap for item in message):
+            self._lockstep.withdraw(frame, number)
+            self._leave_lockstep()
+            self._arrived(number, frame, message, received)
+            return
+        channels = [self._sender.channel_of(item, connection) for item in (message if is_many else (message,))]
+        self._lockstep.channels[frame] = channels if is_many and channels else channels[0] if channels else None
+        self._sinks[number](frame, message, received)
+
+    def _parsing_cancelled(self, number: int, frame: Frame) -> None:
+        """Report a gap if a frame was not delivered, although its copies were dropped."""
+        if self._lockstep.withdraw(frame, number):
+            self._announce_gap(GapFound(self._now(), self._now(), ()))
+
+    def _channel_changed(self, number: int, channel: Hashable, is_subscribed: bool, answer: Any = None) -> None:
+        self._leave_lockstep()
+        super()._channel_changed(number, channel, is_subscribed, answer)
 
     # The results of the matcher
 
@@ -200,7 +282,8 @@ class Arbitration(Merger):
 
     def _is_copy(self, number: int, frame: Frame) -> bool:
         """Drop a frame whose message is a copy, before it is parsed."""
-        if type(frame) not in COMPARABLE:
+        self._leave_lockstep()
+        if type(frame) not in COMPARABLE or self._connections[number].inbound.pending_replies:
             return False
         channel = self._channel_by_identity.get(frame, _UNKNOWN)
         # Where the server names channels on each connection, equal frames may belong to different channels.
@@ -221,10 +304,6 @@ class Arbitration(Merger):
             super()._match(number, channel, key, unit, size)
         elif unit[1] == 0:
             self._dispatcher.show_copy(unit[0].frame, number)
-
-    def _arrived(self, number: int, frame: Frame, message: Any, received: int) -> None:
-        if message is not COPY:
-            super()._arrived(number, frame, message, received)
 
     def _is_superfluous(self, number: int, channel: Hashable) -> bool:
         return self._matcher.first_joined(channel) not in (None, number)

@@ -120,6 +120,9 @@ class Merger(ABC):
         if now - self._looked_at > max(self._settle, interval + self._settle / 2):
             self._matcher.was_blocked(now)
         self._looked_at = now
+        self._apply_deadlines(now)
+
+    def _apply_deadlines(self, now: float) -> None:
         self._matcher.tick(now)
 
     async def drained(self) -> None:

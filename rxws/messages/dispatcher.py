@@ -83,7 +83,7 @@ class FrameDispatcher:
                     inbound.resolved.clear()
                     return False
                 message = Many(others)
-        (inbound.sink or self.direct_sink(inbound))(frame, message, received)
+        (inbound.sink or inbound.sink_of_many or self.direct_sink(inbound))(frame, message, received)
         if inbound.resolved:
             inbound.resolved.clear()
         return is_heard

@@ -13,10 +13,7 @@ from .filters import Filter
 from .frames import Frame
 from .naming import ChannelNames
 
-__all__ = ["COPY", "Inbound", "Sink"]
-
-#: The message of a frame that was not parsed, because it is a copy.
-COPY: Final = object()
+__all__ = ["Inbound", "Sink"]
 
 #: Takes a frame, its message, and the time of receipt in nanoseconds since the epoch (0 if frames have no subscriber).
 Sink = Callable[[Frame, Any, int], None]
@@ -33,8 +30,10 @@ class Inbound:
 
     Attributes:
         number: the connection's number: 1 for the feed's first.
-        is_copy: takes a frame if it is a copy of a delivered one, and returns whether it is. Then the frame is not
-            parsed: its message is COPY. None: all frames are parsed.
+        is_copy: takes a frame if it is a copy of a delivered one, and returns whether it is. Then the frame is neither
+            parsed nor counted. None: all frames are parsed.
+        undelivered: called with a frame that was no copy, if the reader is cancelled before its message is delivered.
+        sink_of_many: takes the frames with several messages while there is no ``sink``; None: they go to the router.
         sink: takes the messages of the connection; None: they go to the router.
         first_received_at: when the first message arrived, in seconds of the loop's clock. None: no message has arrived.
         last_received_at: when the last message arrived, in seconds of the loop's clock. It is accurate to one iteration
@@ -62,6 +61,8 @@ class Inbound:
     ) -> None:
         self.number: Final = number
         self.is_copy: Callable[[Frame], bool] | None = None
+        self.undelivered: Callable[[Frame], None] | None = None
+        self.sink_of_many: Sink | None = None
         self.sink: Sink | None = None
         self.first_received_at: float | None = None
         self.last_received_at: float | None = None

@@ -15,7 +15,7 @@ from .backlog import SLICE
 from .dispatcher import FrameDispatcher
 from .frames import Frame, Frames, frame_size
 from .hooks import Many
-from .inbound import COPY, Inbound
+from .inbound import Inbound
 from .pushed import PushedFrames
 
 __all__ = ["Reader"]
@@ -99,7 +99,7 @@ class Reader:
     # because it runs for every message, and a closure reads fewer attributes.
     def _processor(self) -> Callable[..., None]:
         inbound, dispatcher, clock, pushed = self._inbound, self._dispatcher, self._loop.time, self._pushed
-        parse, reply = self._parse_or_drop(), dispatcher.hooks.reply
+        parse, is_copy, reply = self._parse, inbound.is_copy, dispatcher.hooks.reply
         route, counters = dispatcher.router.route, dispatcher.reporter.counters
         # These two objects are never replaced, so read the attributes only once. `watching` is empty while frames have
         # no subscribers, `expected` while no reply is awaited.
@@ -115,31 +115,35 @@ class Reader:
                     self._begin_burst()
                     slice_start = looked = clock()
                 received = time.time_ns() if watching else 0
-                try:
-                    size = len(frame) if frame.isascii() else frame_size(frame)
-                    is_parsed = message is not UNPARSED
-                    if not is_parsed:
-                        counters.bytes += size
-                        if reply is not None:
-                            dispatcher.reply(inbound, frame, reply)
-                        message = parse(frame)
-                    is_one = type(message) in complete
-                    if not is_one:
-                        if type(message) is CoroutineType and not is_parsed:
-                            self._suspend(frame, message)
-                            return
-                        message = self._complete(type(message), message)
-                        is_one = type(message) is not Many
-                except FAILURES as error:
-                    message, is_one = self._rejected(frame, error), False
-                if is_one and inbound.sink is None and not (received or expected):
+                is_parsed = message is not UNPARSED
+                if reply is not None and not is_parsed:
+                    dispatcher.reply(inbound, frame, reply)
+                if is_copy is not None and not is_parsed and is_copy(frame):
                     if self._is_unheard:
-                        self._hear(message)
-                    counters.message_size = size
-                    route(message)
-                    counters.message_size = 0
-                elif dispatcher.dispatch(inbound, frame, message, received) and self._is_unheard:
-                    self._hear(message, is_delivered=counters.messages > self._delivered_before)
+                        self._hear(None, is_delivered=False)
+                else:
+                    try:
+                        size = len(frame) if frame.isascii() else frame_size(frame)
+                        if not is_parsed:
+                            counters.bytes += size
+                            message = parse(frame)
+                        is_one = type(message) in complete
+                        if not is_one:
+                            if type(message) is CoroutineType and not is_parsed:
+                                self._suspend(frame, message)
+                                return
+                            message = self._complete(type(message), message)
+                            is_one = type(message) is not Many
+                    except FAILURES as error:
+                        message, is_one = self._rejected(frame, error), False
+                    if is_one and inbound.sink is None and not (received or expected):
+                        if self._is_unheard:
+                            self._hear(message)
+                        counters.message_size = size
+                        route(message)
+                        counters.message_size = 0
+                    elif dispatcher.dispatch(inbound, frame, message, received) and self._is_unheard:
+                        self._hear(message, is_delivered=counters.messages > self._delivered_before)
                 # Call the clock only once per `step` messages, which take a fraction of a time slice.
                 countdown -= 1
                 if not countdown:
@@ -175,13 +179,6 @@ class Reader:
             # The hook caught the cancellation and returned a message, so use that message.
             self._has_parsed_too_long()
         return message
-
-    def _parse_or_drop(self) -> Callable[[Frame], Any]:
-        """Return the parse hook, or a function that does not call it for copies."""
-        parse, is_copy, expected = self._parse, self._inbound.is_copy, self._inbound.pending_replies
-        if is_copy is None:
-            return parse
-        return lambda frame: COPY if not expected and is_copy(frame) else parse(frame)
 
     def _begin_burst(self) -> None:
         # This runs once per iteration of the loop, however many messages arrive in it.
@@ -251,6 +248,8 @@ class Reader:
             error = TimeoutError(f"the parse hook waited for more than {PARSE_TIMEOUT:g} s")
         elif isinstance(error, asyncio.CancelledError) and self._task is not None and self._task.cancelling():
             # `is_being_cancelled` does not know the task if this runs in a callback of the connection.
+            if self._inbound.undelivered is not None:
+                self._inbound.undelivered(frame)
             raise error
         self._dispatcher.reject(frame, error)
         return Many()

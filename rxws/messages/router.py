@@ -161,6 +161,11 @@ class Router:
         if receiver in self._receivers and snapshots not in expected:
             expected[snapshots] = self._snapshots.add(snapshots, filter)
 
+    @property
+    def expects_snapshots(self) -> bool:
+        """Whether a receiver expects snapshots."""
+        return bool(self._expecting)
+
     def is_snapshot(self, message: Any, channel: Hashable) -> bool:
         """Return whether a message of a channel is a snapshot with which a subscription begins on its connection."""
         if not self._expecting:

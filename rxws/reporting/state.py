@@ -106,13 +106,13 @@ class Statistics:
 
     Attributes:
         messages: messages delivered.
-        bytes: bytes of the frames received (payload, decompressed).
+        bytes: bytes of the frames received (payload, decompressed), without the copies on other lines.
         opened: connections opened.
         rotations: planned rotations completed.
         reconnects: unplanned reconnections, by the reason why the previous connection was lost.
         gaps: gaps reported.
         rejected: frames that could not be parsed.
-        duplicates: messages dropped in rotations because the old connection had delivered them.
+        duplicates: messages dropped because another connection had delivered them, in rotations and with ``lines``.
         discarded: messages dropped in rotations because they are per connection, and messages of a channel's ended
             subscription that arrived before its new one.
         failures: exceptions raised by handlers, subscribers, filters and hooks.

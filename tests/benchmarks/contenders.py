@@ -211,7 +211,7 @@ def lined(connect: Connect, count: int, lines: int) -> Measure:
             while len(opened) < lines:
                 await asyncio.sleep(0.01)
             started = ended = first = 0
-            for number in (2 * RATE, total):
+            for number in (4 * RATE, total):
                 countdown.left = number
                 countdown.finished = asyncio.get_running_loop().create_future()
                 gc.collect()

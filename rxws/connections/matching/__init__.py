@@ -9,11 +9,25 @@
     replay      which earlier deliveries have arrived again on a line that began after the end of another
     deliveries  the changes of lines and channels: joining, losing, holding, delivering, forgetting
     deadlines   the rules that depend on time: lines have agreed, lag too much, or are silent for too long
+    bypass      while all lines are joined, the caller drops copies by itself
     matcher     the rules for the events of lines, and what a caller may ask
 """
 
 from .matcher import Matcher
+from .memory import Delivery
 from .outcomes import INCOMPARABLE, GapFound, Joined, Limits, Lost, Outcome, Reopen, Resumed
 from .replay import Proof
 
-__all__ = ["INCOMPARABLE", "GapFound", "Joined", "Limits", "Lost", "Matcher", "Outcome", "Proof", "Reopen", "Resumed"]
+__all__ = [
+    "INCOMPARABLE",
+    "Delivery",
+    "GapFound",
+    "Joined",
+    "Limits",
+    "Lost",
+    "Matcher",
+    "Outcome",
+    "Proof",
+    "Reopen",
+    "Resumed",
+]

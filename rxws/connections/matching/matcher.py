@@ -38,6 +38,7 @@ import math
 from collections.abc import Hashable, Iterable
 from typing import TypeVar
 
+from .bypass import Bypass
 from .deadlines import Deadlines
 from .outcomes import INCOMPARABLE
 from .replay import Replay
@@ -48,7 +49,7 @@ __all__ = ["Matcher"]
 T = TypeVar("T")
 
 
-class Matcher(Deadlines[T]):
+class Matcher(Deadlines[T], Bypass[T]):
     """Joins lines channel by channel.
 
     All times are seconds on one monotonic clock. Each method appends its results to ``out``, in order: items to be
