@@ -8,17 +8,9 @@ from typing import Any
 
 import msgspec
 
-__all__ = ["decode", "encode", "reusable", "to_payload"]
+__all__ = ["decode", "encode", "to_payload"]
 
 decode = msgspec.json.decode
-
-
-def reusable(decode: Callable[[Any], Any]) -> Callable[[Any], Any]:
-    """Return a function that does the same as ``decode`` in less time, if there is one, and otherwise ``decode``.
-
-    ``msgspec.json.decode`` makes a new decoder in each call, which takes as long as decoding a short message.
-    """
-    return msgspec.json.Decoder().decode if decode is msgspec.json.decode else decode
 
 
 def encode(message: Any) -> str:

@@ -68,7 +68,11 @@ class ReactiveWebSocket(AsyncWebsocketStreamInterface[T]):
             no secrets.
         decode: a function or a coroutine function that turns a frame into a message; by default
             ``msgspec.json.decode``. ``msgspec.json.Decoder(Trade).decode`` gives typed messages. For a frame of several
-            messages, or none, it may return :class:`~rxws.Many`: ``Many(items)``, ``Many()``.
+            messages, or none, it may return :class:`~rxws.Many`: ``Many(items)``, ``Many()``. With the default, a frame
+            of 512 bytes or more is decoded lazily while every consumer has a filter of dicts and no option looks into
+            each message (``split``, ``identity``, ``per_connection``, ``resume``, ``sent_at``): the keys of the filters
+            are decoded first, and the whole message when a consumer takes it. If that fails, the frame is rejected
+            then. If no consumer wants the message, invalid JSON elsewhere in the frame may not be noticed.
         decoder_factory: a plain function without parameters that returns the ``decode`` of a new connection, for frames
             whose meaning depends on earlier frames of the same connection, see :meth:`_create_parser`. It excludes
             ``decode``. None, the default, uses ``decode`` on every connection.
@@ -140,7 +144,7 @@ class ReactiveWebSocket(AsyncWebsocketStreamInterface[T]):
         # The sender sends the messages of a list, so that they count for send_limit.
         messages = [self.__with_cursor("a function in on_open", 1, each) for each in _messages_of(on_open)]
         self.__on_open = self.__with_cursor("on_open", 2, on_open) if callable(on_open) else None
-        self.__decode = codec.reusable(_checked("decode", decode))
+        self.__decode = _checked("decode", decode)
         if decoder_factory is not None:
             if not takes(0, decoder_factory):
                 raise TypeError(f"decoder_factory must be a plain function without parameters, not {decoder_factory!r}")

@@ -6,13 +6,12 @@ import dataclasses
 import datetime
 import enum
 import json
-import re
 import uuid
 
 import msgspec
 import pytest
 
-from rxws.codec import decode, encode, reusable, to_payload
+from rxws.codec import decode, encode, to_payload
 
 
 @dataclasses.dataclass
@@ -123,19 +122,3 @@ def test_payload_when_encode_returns_something_else():
     """An encode that returns neither raises TypeError with the returned type."""
     with pytest.raises(TypeError, match="encode must return str or bytes, not dict"):
         to_payload({"id": 1}, lambda message: message)
-
-
-@pytest.mark.parametrize("text", ['{"a":1}', b"[1]", '"\\u00e4"', "123456789012345678901234567890", "1e300"])
-def test_reusable_gives_the_same_result(text):
-    """The reusable decoder gives what msgspec.json.decode gives. Any other function is returned unchanged."""
-    assert reusable(decode)(text) == decode(text)
-    assert reusable(json.loads) is json.loads
-
-
-@pytest.mark.parametrize("text", ["", "{", '{"a":1}x', b"\xff"])
-def test_reusable_raises_the_same_error(text):
-    """The reusable decoder raises what msgspec.json.decode raises."""
-    with pytest.raises(Exception) as expected:
-        decode(text)
-    with pytest.raises(type(expected.value), match=re.escape(str(expected.value))):
-        reusable(decode)(text)

@@ -12,6 +12,7 @@ from ..heartbeat import heartbeat_of
 from ..messages.answers import parse_answer, without_answers
 from ..messages.dispatcher import FrameDispatcher
 from ..messages.frames import Frame, Websocket, frames_of
+from ..messages.lazy import LARGE, lazily
 from ..messages.reader import Reader
 from ..options import Options
 from ..reporting.cancellation import FAILURES, is_being_cancelled
@@ -182,10 +183,13 @@ class Opener:
         counters.opened += 1
         connection = Connection(websocket, counters.opened, self._loop, self._reporter, self.sender.answer)
         connection.inbound.report_gap = self._host.report_gap
+        # Answers to heartbeats are found in decoded messages, or are equal to small frames.
+        is_small = isinstance(self._answer, str | bytes) and len(self._answer) < LARGE
+        defer = lazily(parse, connection.inbound, self.dispatcher) if self._answer is None or is_small else None
         if self._answer is not None:
             parse = without_answers(parse, self._answer, connection.inbound)
         frames = functools.partial(frames_of, websocket, self._reporter)
-        connection.start(Reader(connection.inbound, frames, self.dispatcher, parse).read)
+        connection.start(Reader(connection.inbound, frames, self.dispatcher, parse, defer).read)
         connection.run(connection.limit_close(self.options.close_timeout), "rxws close limit")
         connection.reader.add_done_callback(functools.partial(self._ended, connection, self.backoff.address))
         hold(connection)

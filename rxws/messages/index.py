@@ -15,8 +15,9 @@ import contextlib
 from collections import deque
 from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Generic, TypeVar
+from typing import Any, Final, Generic, TypeVar
 
+from ..observables.deferred import SKIPPED, Deferred
 from ..reporting.cancellation import FAILURES
 from .filters import Filter, has
 from .shapes import ABSENT, Read, look_up, reader_for, reader_of_mappings
@@ -30,6 +31,9 @@ V = TypeVar("V")
 #: Types whose values cannot be hashed and never equal a plain value. So a table of plain values need not be searched
 #: for them.
 _CONTAINERS = frozenset({list, dict, set})
+
+#: The largest number of filters with conditions for which the keys are read before the message.
+_MOST_TRIED: Final = 100
 
 #: The largest number of types of messages whose readers a shape remembers.
 _MOST_TYPES = 1_000
@@ -166,6 +170,11 @@ class Index(Generic[E]):
     a value with an ``__eq__`` of its own (so not a str, a number, None or an enum), and the message has a value that
     cannot be hashed under the same key. ``add`` and ``remove`` cost the same for any number of entries.
 
+    A message may be Deferred. Then its part is compared in place of the message, if its token is the index's.
+
+    Attributes:
+        token: another object after each change.
+
     Use an index on one thread. A value's ``__eq__`` or ``__hash__`` and a finalizer may call its methods while another
     call is running. A change that is requested during another change is made after that one, before the outer call
     returns. A ``match`` during a change may or may not find the entry that changes.
@@ -193,6 +202,7 @@ class Index(Generic[E]):
         self._tried: _Tried[E] = _Tried(on_error)
         self._only: _Shape[E] | None = None  # the only shape, if it has one plain key and nothing else is searched
         self._takes_everything = True  # whether every entry wants every message
+        self.token: object = object()
         self._several = 0  # the number of registrations that are in several buckets, so a message may find them twice
         self._count = 0
         self._is_changing = False
@@ -236,6 +246,9 @@ class Index(Generic[E]):
             return () if found is None else found.listed or found.as_tuple()
         if self._takes_everything:
             return self._unconditional.listed or self._unconditional.as_tuple()
+        if type(message) is Deferred:
+            message = self._seen_of(message)
+            return () if message is SKIPPED else self.match(message)
         hits: list[_Roster[Registration[E], E]] = []
         if self._unconditional.members:
             hits.append(self._unconditional)
@@ -257,6 +270,27 @@ class Index(Generic[E]):
         if len(hits) == 1:
             return hits[0].listed or hits[0].as_tuple()
         return self._merge(hits) if hits else ()
+
+    def keys(self) -> frozenset[Hashable] | None:
+        """Return the keys and paths that :meth:`match` reads; None if an entry needs the whole message."""
+        tried = [registration.filter for registration in self._tried.members]
+        if (
+            self._unconditional.members
+            or len(tried) > _MOST_TRIED
+            or any(wanted.predicate is not None for wanted in tried)
+            or any(shape.non_plain for shape in self._shapes.members.values())
+        ):
+            return None
+        of_shapes = (key for shape in self._shapes.members.values() for key in shape.keys)
+        return frozenset(of_shapes) | {key for wanted in tried for key in wanted.keys}
+
+    def _seen_of(self, message: Deferred[Any]) -> Any:
+        """Return what ``match`` compares: the keys if they were read for the present entries, or the whole message."""
+        keys, is_current = message.part, message.token is self.token
+        if not is_current:
+            return message.get()
+        message.part = message.token = None
+        return keys
 
     def _find(self, message: object) -> list[_Bucket[E]]:
         """Find the buckets for a message that is not a dict. Each shape has one reader for each type of message."""
@@ -326,6 +360,7 @@ class Index(Generic[E]):
         self._find_only()
 
     def _find_only(self) -> None:
+        self.token = object()
         self._only = None
         self._takes_everything = not (self._shapes.members or self._tried.members)
         if len(self._shapes.members) == 1 and not (self._unconditional.members or self._tried.members):

@@ -16,6 +16,7 @@ from .dispatcher import FrameDispatcher
 from .frames import Frame, Frames, frame_size
 from .hooks import Many
 from .inbound import Inbound
+from .lazy import LARGE
 from .pushed import PushedFrames
 
 __all__ = ["Reader"]
@@ -41,15 +42,22 @@ class Reader:
         frames: returns the source of the connection's frames; called when reading begins.
         dispatcher: has the hooks and the router, and delivers messages that do not go straight to the router.
         parse: returns the message of a frame, or a coroutine that returns it.
+        defer: replaces ``parse`` for large frames, see :mod:`~.lazy`; None: they are parsed as all others.
     """
 
     def __init__(
-        self, inbound: Inbound, frames: Callable[[], Frames], dispatcher: FrameDispatcher, parse: Callable[[Frame], Any]
+        self,
+        inbound: Inbound,
+        frames: Callable[[], Frames],
+        dispatcher: FrameDispatcher,
+        parse: Callable[[Frame], Any],
+        defer: Callable[[Frame], Any] | None = None,
     ) -> None:
         self._inbound = inbound
         self._frames = frames
         self._dispatcher = dispatcher
         self._parse = parse
+        self._defer = defer
         self._loop = asyncio.get_running_loop()
         self._task: asyncio.Task[Any] | None = None
         self._in_burst = False
@@ -99,7 +107,7 @@ class Reader:
     # because it runs for every message, and a closure reads fewer attributes.
     def _processor(self) -> Callable[..., None]:
         inbound, dispatcher, clock, pushed = self._inbound, self._dispatcher, self._loop.time, self._pushed
-        parse, is_copy, reply = self._parse, inbound.is_copy, dispatcher.hooks.reply
+        parse, defer, is_copy, reply = self._parse, self._defer, inbound.is_copy, dispatcher.hooks.reply
         route, counters = dispatcher.router.route, dispatcher.reporter.counters
         # These two objects are never replaced, so read the attributes only once. `watching` is empty while frames have
         # no subscribers, `expected` while no reply is awaited.
@@ -126,7 +134,7 @@ class Reader:
                         size = len(frame) if frame.isascii() else frame_size(frame)
                         if not is_parsed:
                             counters.bytes += size
-                            message = parse(frame)
+                            message = parse(frame) if defer is None or size < LARGE else defer(frame)
                         is_one = type(message) in complete
                         if not is_one:
                             if type(message) is CoroutineType and not is_parsed:

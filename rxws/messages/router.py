@@ -7,6 +7,7 @@ from abc import abstractmethod
 from collections.abc import Callable, Container, Hashable
 from typing import Any, Final
 
+from ..observables.deferred import SKIPPED, Deferred, made
 from ..observables.hot import HotObservable
 from ..observables.loop_context import LoopContext
 from ..reporting.cancellation import RAISED
@@ -24,6 +25,9 @@ class Receiver:
     """An object that is registered with a router: a stream or a handler. This base class has no queue."""
 
     __slots__ = ()
+
+    #: Whether ``on_message`` also takes a Deferred.
+    takes_deferred = False
 
     @abstractmethod
     def on_message(self, message: Any, /) -> None:
@@ -64,9 +68,10 @@ class Router:
         self.identity: Final = identity
         self.latency: Final = latency
         self.messages: HotObservable[Any] = HotObservable(context)
-        self.last_message: Any = None
+        self._last_message: Any = None
         self._reporter = context.reporter
-        self._index: Index[Callable[[Any], None]] = Index(self._rejected)
+        #: The receivers with their filters.
+        self.index: Final[Index[Callable[[Any], None]]] = Index(self._rejected)
         # The receivers of channels whose name differs on each connection, by the channels' identities.
         self._by_channel: Index[Callable[[Any], None]] = Index(self._rejected)
         self._receivers: dict[Receiver, Registration[Callable[[Any], None]]] = {}
@@ -84,12 +89,15 @@ class Router:
     def _router(self) -> Callable[[Any], None]:
         # This is a closure and not a method, because it runs for every message, and a closure reads no attributes.
         counters, subscribers, emit = self._reporter.counters, self.messages.subscriptions, self.messages.on_next
-        match, raised = self._index.match, self._reporter.raised
+        match, raised = self.index.match, self._reporter.raised
 
         def route(message: Any) -> None:
             counters.messages += 1
-            self.last_message = message
+            self._last_message = message
             if subscribers:
+                message = made(message)
+                if message is SKIPPED:
+                    return
                 emit(message)
             for push in match(message):
                 try:
@@ -107,8 +115,14 @@ class Router:
             except RAISED as error:
                 self._reporter.raised(push, message, error)
 
+    @property
+    def last_message(self) -> Any:
+        """The last message; None if there is none, or it cannot be decoded. Safe from any thread."""
+        last = self._last_message
+        return last.peek() if type(last) is Deferred else last
+
     def _index_for(self, filter: Filter) -> Index[Callable[[Any], None]]:  # noqa: A002
-        return self._by_channel if is_of_channel(filter) else self._index
+        return self._by_channel if is_of_channel(filter) else self.index
 
     def is_holding(self) -> bool:
         """Return whether a line holds messages after a rotation."""
@@ -124,7 +138,8 @@ class Router:
         if self._ended:
             receiver.on_end(self._error)
         else:
-            self._receivers[receiver] = self._index_for(filter).add(receiver.on_message, filter)
+            push = receiver.on_message if receiver.takes_deferred else _whole(receiver.on_message)
+            self._receivers[receiver] = self._index_for(filter).add(push, filter)
 
     def divert(self, receiver: Receiver, filter: Filter, push: Callable[[Any], None]) -> None:  # noqa: A002
         """Pass the messages of ``receiver`` to ``push`` from now on. Do nothing if it is not registered."""
@@ -170,6 +185,7 @@ class Router:
         """Return whether a message of a channel is a snapshot with which a subscription begins on its connection."""
         if not self._expecting:
             return False
+        message = made(message)
         # The filters of streams whose channel the server names match no message.
         found = (*self._snapshots.match(message), *self._snapshots.match({CHANNEL: channel}))
         return any(each(message) for each in found)
@@ -203,8 +219,19 @@ class Router:
         """End all receivers, and from now on each receiver that is added."""
         self._ended = True
         self._error = error
-        self.last_message = None
+        self._last_message = None
         for receiver in self.receivers:
             self.remove(receiver)
             receiver.on_end(error)
         self.messages.end(error)
+
+
+def _whole(push: Callable[[Any], None]) -> Callable[[Any], None]:
+    """Return a function that passes only whole messages to ``push``."""
+
+    def push_whole(message: Any) -> None:
+        message = made(message)
+        if message is not SKIPPED:
+            push(message)
+
+    return push_whole

@@ -6,7 +6,7 @@ import asyncio
 import logging
 import math
 from bisect import bisect
-from collections import deque
+from collections.abc import Iterable
 from itertools import islice
 from threading import get_ident
 from typing import Any, Final, Generic, TypeVar
@@ -15,6 +15,8 @@ from ..errors import StreamOverflow
 from ..reporting.event import Overflow
 from ..reporting.events import Lagging, Overflowed
 from ..reporting.reporter import Reporter
+from .deferred import SKIPPED, Deferred, made
+from .held_items import HeldItems
 
 __all__ = ["DEFAULT_MAXBYTES", "DEFAULT_MAXSIZE", "DROP_REPORT_INTERVAL", "LAG_MARKS", "Buffer", "Overflow"]
 
@@ -50,52 +52,6 @@ _running_loop: Final = asyncio._get_running_loop
 _NEVER: Final = -math.inf
 
 
-class _Held(deque[T]):
-    """The waiting items of a buffer, and their sizes.
-
-    Taking an item leaves its size, so that it costs no time. ``settle`` removes the sizes of all taken items at once.
-
-    Attributes:
-        sizes: the sizes of the items, in bytes. Sizes of items that were taken stand at the front.
-        total: the sum of the sizes.
-        mark: the total at which the buffer reports the lag, or is full.
-    """
-
-    __slots__ = ("mark", "sizes", "total")
-
-    def __init__(self, mark: float) -> None:
-        super().__init__()
-        self.mark = mark
-        self.sizes: deque[int] = deque()
-        self.total = 0
-
-    def drop_oldest(self) -> None:
-        """Remove the oldest item. Call ``settle`` before."""
-        self.popleft()
-        self.total -= self.sizes.popleft()
-
-    def drop_newest(self) -> None:
-        """Remove the newest item."""
-        self.pop()
-        self.total -= self.sizes.pop()
-
-    def settle(self) -> None:
-        """Remove the sizes of the items that were taken."""
-        sizes = self.sizes
-        if self:
-            for _ in range(len(sizes) - len(self)):
-                self.total -= sizes.popleft()
-        else:
-            sizes.clear()
-            self.total = 0
-
-    @property
-    def size(self) -> int:
-        """The size of the items that wait. May be read from any thread."""
-        # Summing is one call of C code, so no other thread can change the deque meanwhile.
-        return max(0, self.total - sum(islice(self.sizes, max(0, len(self.sizes) - len(self)))))
-
-
 class Buffer(Generic[T]):
     """A queue with one consumer. Its producer never waits.
 
@@ -126,7 +82,7 @@ class Buffer(Generic[T]):
         self._overflow = overflow
         # The deques are created with the first item. An empty one takes 760 bytes, and a program may have thousands of
         # streams, most of which are idle.
-        self._items: _Held[T] | None = None
+        self._items: HeldItems[T] | None = None
         self._waiter: asyncio.Future[None] | None = None
         self.error: Exception | None = None
         self._streak = 0
@@ -162,7 +118,7 @@ class Buffer(Generic[T]):
         if items is None:
             if self.closed:
                 return
-            items = self._items = _Held(self._first_mark_of_bytes())
+            items = self._items = HeldItems(self._first_mark_of_bytes())
         items.append(item)
         size = self._reporter.counters.message_size
         items.sizes.append(size)
@@ -185,42 +141,48 @@ class Buffer(Generic[T]):
             RuntimeError: another task already waits here, or the caller runs outside the loop's thread.
             Exception: after the last item, the error that the buffer was closed with.
         """
-        # Comparing the threads takes a fifth of the time that asking for the running loop takes.
-        if (
-            not self._items
-            or self._streak >= STREAK
-            or self._waiter is not None
-            or get_ident() != self._reporter.thread
-        ):
-            loop = self._loop
-            if get_ident() != self._reporter.thread and _running_loop() is not loop:
-                where = "belongs to the event loop in which it was made: use it in that loop"
-                raise RuntimeError(f"{self.describe()} {where}")
-            if self._waiter is not None:
-                raise RuntimeError(_ALREADY_WAITING)
-            # Wait here and not in a second coroutine, because each object of a waiting consumer costs the garbage
-            # collector time.
-            try:
-                if self._streak >= STREAK:
-                    self._streak = 0
-                    if self._items is not None:
-                        self._items.settle()
-                    waiter = self._waiter = loop.create_future()
-                    loop.call_soon(_wake, waiter)
-                    await waiter
-                while not self._items:
-                    if self.closed:
-                        # Drop the traceback, to which each earlier consumer of this error has added its frames.
-                        raise StopAsyncIteration if self.error is None else self.error.with_traceback(None)
-                    self._streak = 0
-                    if self._items is not None and (self._lag_mark or len(self._items.sizes) >= STREAK):
-                        self._caught_up(self._items)
-                    waiter = self._waiter = loop.create_future()
-                    await waiter
-            finally:
-                self._waiter = None
-        self._streak += 1
-        return self._items.popleft()
+        while True:
+            # Comparing the threads takes a fifth of the time that asking for the running loop takes.
+            if (
+                not self._items
+                or self._streak >= STREAK
+                or self._waiter is not None
+                or get_ident() != self._reporter.thread
+            ):
+                loop = self._loop
+                if get_ident() != self._reporter.thread and _running_loop() is not loop:
+                    where = "belongs to the event loop in which it was made: use it in that loop"
+                    raise RuntimeError(f"{self.describe()} {where}")
+                if self._waiter is not None:
+                    raise RuntimeError(_ALREADY_WAITING)
+                # Wait here and not in a second coroutine, because each object of a waiting consumer costs the garbage
+                # collector time.
+                try:
+                    if self._streak >= STREAK:
+                        self._streak = 0
+                        if self._items is not None:
+                            self._items.settle()
+                        waiter = self._waiter = loop.create_future()
+                        loop.call_soon(_wake, waiter)
+                        await waiter
+                    while not self._items:
+                        if self.closed:
+                            # Drop the traceback, to which each earlier consumer of this error has added its frames.
+                            raise StopAsyncIteration if self.error is None else self.error.with_traceback(None)
+                        self._streak = 0
+                        if self._items is not None and (self._lag_mark or len(self._items.sizes) >= STREAK):
+                            self._caught_up(self._items)
+                        waiter = self._waiter = loop.create_future()
+                        await waiter
+                finally:
+                    self._waiter = None
+            self._streak += 1
+            item = self._items.popleft()
+            if type(item) is not Deferred:
+                return item
+            whole: T = made(item)
+            if whole is not SKIPPED:
+                return whole
 
     async def get_batch(self, count: int | None = None) -> list[T]:
         """Wait for an item, then return all waiting items, or the first ``count``. Raises as :meth:`get` does.
@@ -228,7 +190,26 @@ class Buffer(Generic[T]):
         Cancelling is safe.
         """
         first = await self.get()
+        try:
+            await self._make_items(count)
+        except BaseException:
+            self.put_back([first])
+            raise
         return [first, *self.take(None if count is None else count - 1)]
+
+    async def _make_items(self, count: int | None) -> None:
+        """Make the waiting items that are deferred, or the first ``count``. Other tasks run in between."""
+        items = list(islice(self._items or (), count))
+        deferred = [item for item in items if type(item) is Deferred]
+        # As long as this runs, no other task may take the items.
+        self._waiter = _WOKEN
+        try:
+            for number, item in enumerate(deferred, 1):
+                made(item)
+                if number % STREAK == 0:
+                    await asyncio.sleep(0)
+        finally:
+            self._waiter = None
 
     async def wait_for(self, count: int | None, deadline: float = math.inf) -> None:
         """Wait until ``count`` items wait, the deadline has passed, the buffer is full, or it is closed.
@@ -263,10 +244,10 @@ class Buffer(Generic[T]):
         if items is not None and count is not None and count < len(items):
             taken = [items.popleft() for _ in range(count)]
             items.settle()
-            return taken
-        taken = list(items or ())
-        self.clear()
-        return taken
+        else:
+            taken = list(items or ())
+            self.clear()
+        return [item for item in map(made, taken) if item is not SKIPPED]
 
     def put_back(self, items: list[T]) -> None:
         """Put items that ``take`` or ``get`` removed back at the front of the queue, even if the buffer is full.
@@ -275,21 +256,22 @@ class Buffer(Generic[T]):
         """
         held, counters = self._items, self._reporter.counters
         if held is None:
-            held = self._items = _Held(self._first_mark_of_bytes())
+            held = self._items = HeldItems(self._first_mark_of_bytes())
         held.settle()
         held.extendleft(reversed(items))
         size = counters.bytes // max(1, counters.messages)
         held.sizes.extendleft([size] * len(items))
         held.total += size * len(items)
 
-    def latest(self, count: int) -> list[T]:
+    def latest(self, count: int) -> list[Any]:
         """Return the last ``count`` waiting items, the newest first. May be called from any thread."""
         # This is one call of C code, so no other thread can change the deque meanwhile.
-        return list(islice(reversed(self._items or ()), count))
+        newest = list(islice(reversed(self._items or ()), count))
+        return _peek_at(newest)
 
-    def oldest(self, count: int) -> list[T]:
+    def oldest(self, count: int) -> list[Any]:
         """Return the first ``count`` waiting items."""
-        return list(islice(self._items or (), count))
+        return _peek_at(islice(self._items or (), count))
 
     def clear(self) -> None:
         """Discard all waiting items."""
@@ -307,7 +289,7 @@ class Buffer(Generic[T]):
         if self._waiter is not None and self._waiter is not _WOKEN:
             _wake(self._waiter)
 
-    def _caught_up(self, items: _Held[T]) -> None:
+    def _caught_up(self, items: HeldItems[T]) -> None:
         """Start over with the marks, because the consumer has caught up. The next lag is reported at the first mark."""
         items.settle()
         if self._lag_mark:
@@ -325,7 +307,7 @@ class Buffer(Generic[T]):
     def _first_mark_of_bytes(self) -> int:
         return LAG_BYTES if self.maxbytes is None else min(LAG_BYTES, self.maxbytes)
 
-    def _at_threshold(self, items: _Held[T]) -> None:
+    def _at_threshold(self, items: HeldItems[T]) -> None:
         """Drop an item or report the lag. Called only if the buffer has reached a mark, is full, or is closed."""
         items.settle()
         if self.closed:
@@ -344,13 +326,13 @@ class Buffer(Generic[T]):
             event = self._reporter.emit(Lagging, consumer=consumer, pending=pending, pending_bytes=size)
             self._reporter.log(logging.WARNING, event, about=(consumer, reached, is_large))
 
-    def _is_too_full(self, items: _Held[T]) -> bool:
+    def _is_too_full(self, items: HeldItems[T]) -> bool:
         if self.maxsize is not None and len(items) > self.maxsize:
             return True
         # One item may be larger than the limit. Otherwise the consumer would never get it.
         return self.maxbytes is not None and items.total > self.maxbytes and len(items) > 1
 
-    def _drop(self, items: _Held[T]) -> None:
+    def _drop(self, items: HeldItems[T]) -> None:
         before, is_full_by_number = self.dropped, self.maxsize is not None and len(items) > self.maxsize
         if self._overflow == "drop_oldest":
             while self._is_too_full(items):
@@ -375,3 +357,7 @@ class Buffer(Generic[T]):
 def _wake(waiter: asyncio.Future[Any]) -> None:
     if not waiter.done():
         waiter.set_result(None)
+
+
+def _peek_at(items: Iterable[Any]) -> list[Any]:
+    return [item.peek() if type(item) is Deferred else item for item in items]

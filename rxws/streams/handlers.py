@@ -11,6 +11,7 @@ from ..callables import is_coroutine_function, is_generator_function, name_of
 from ..errors import StreamOverflow
 from ..messages.router import Receiver, Router
 from ..observables.buffer import Buffer
+from ..observables.deferred import SKIPPED, Deferred
 from ..reporting.cancellation import EXITS, RAISED, is_torn_down
 from .stream_options import StreamOptions
 
@@ -19,6 +20,8 @@ __all__ = ["CoroutineHandler", "FunctionHandler", "make_handler"]
 
 class FunctionHandler(Receiver):
     """A plain function that is called with each message when it arrives."""
+
+    takes_deferred = True
 
     def __init__(self, router: Router, function: Callable[[Any], object]) -> None:
         self._reporter = router.context.reporter
@@ -31,6 +34,10 @@ class FunctionHandler(Receiver):
         # Another receiver of this message may have disposed this handler.
         if self._disposed:
             return
+        if type(message) is Deferred:
+            message = message.get()
+            if message is SKIPPED:
+                return
         try:
             result = self._function(message)
             # The function may return a task or a future, because these run without being awaited.
@@ -61,6 +68,8 @@ class CoroutineHandler(Buffer[Any], Receiver):
         self._cancelled = False
         context.consumed(self)
         self.task = context.loop.create_task(self._run(), name=f"rxws handler {name_of(function)}")
+
+    takes_deferred = True
 
     on_message = Buffer.put
 

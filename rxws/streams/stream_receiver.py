@@ -10,6 +10,7 @@ from typing import Any, Literal, TypeVar
 from ..messages.filters import Filter
 from ..messages.router import Receiver, Router
 from ..observables.buffer import Buffer
+from ..observables.deferred import SKIPPED, Deferred, made
 from ..observables.hot import HotObservable, Subscription
 from ..reporting.events import Gap
 from ..reporting.quoting import quoted_repr
@@ -41,6 +42,8 @@ class StreamReceiver(Buffer[T], Receiver):
         *("abandoned", "fan_out", "filters", "gaps", "keeps", "matched", "router"),
     )
 
+    takes_deferred = True
+
     def __init__(self, router: Router, filters: Filter, options: StreamOptions) -> None:
         context = router.context
         super().__init__(context.loop, context.reporter, options.maxsize, options.overflow, options.maxbytes)
@@ -65,14 +68,21 @@ class StreamReceiver(Buffer[T], Receiver):
         """Return the name of the stream, which contains its filter."""
         return f"stream {quoted_repr(self.filters)}"
 
-    def on_message(self, message: T, /) -> None:
-        """Take a message that passes the filter."""
+    def on_message(self, message: Any, /) -> None:
+        """Take a message that passes the filter. It may be a Deferred."""
         self.matched += 1
         if self._copies:
+            message = made(message)
+            if message is SKIPPED:
+                return
             message = copy.deepcopy(message)
         if self.keeps:
             self.put(message)
         if self.fan_out is not None:
+            if type(message) is Deferred:
+                message = message.get()
+                if message is SKIPPED:
+                    return
             self.fan_out.on_next(message)
 
     def hold_back(self) -> Callable[[], None]:
@@ -166,7 +176,9 @@ class StreamReceiver(Buffer[T], Receiver):
         fan_out = self.fan_out
         assert fan_out is not None
         while self._items and subscription in fan_out.subscriptions:
-            fan_out.notify(subscription, self._items.popleft())
+            item = made(self._items.popleft())
+            if item is not SKIPPED:
+                fan_out.notify(subscription, item)
         if not self.keeps:
             self.clear()
         if self.closed:

@@ -8,12 +8,13 @@ import pytest
 
 from rxws.messages.filters import Filter
 from rxws.messages.naming import filter_of
+from rxws.messages.router import Receiver
 from rxws.reporting.events import CallbackFailed
 
 from ..support.wiring import Wiring, in_thread, settle
 
 
-class Recorder:
+class Recorder(Receiver):
     """A receiver that records its calls."""
 
     def __init__(self, pending=0):
