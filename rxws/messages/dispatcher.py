@@ -9,7 +9,6 @@ from __future__ import annotations
 import itertools
 import logging
 import math
-import time
 from collections.abc import Callable, Iterable
 from typing import Any, Final
 
@@ -122,7 +121,7 @@ class FrameDispatcher:
         counters = self.reporter.counters
         # The sink must not refer to the connection: it would keep the connections before it alive.
         report_gap = inbound.report_gap or self.router.report_gap
-        keep = None if self.recent is None else self.recent.add
+        keep, time_ns = None if self.recent is None else self.recent.add, self.reporter.time_ns
         compare = None if self.recent is None or self.recent.numbers is None else self.recent.numbers.compare
 
         def route(message: Any) -> None:
@@ -139,7 +138,7 @@ class FrameDispatcher:
             # The frame may have been held, so ask only now whether frames have subscribers.
             if frames.subscriptions:
                 self.holds_many = type(message) is Many
-                frames.on_next((frame, received or time.time_ns(), number))
+                frames.on_next((frame, received or time_ns(), number))
             if keep is not None:
                 keep(frame, message)
             if type(message) is Many:
@@ -175,7 +174,7 @@ class FrameDispatcher:
         self.kept = ()
         self.reporter.counters.message_size = frame_size(frame)
         try:
-            self.frames.on_next((frame, time.time_ns(), number))
+            self.frames.on_next((frame, self.reporter.time_ns(), number))
         finally:
             self.kept = None
             self.reporter.counters.message_size = 0

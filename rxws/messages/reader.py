@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from types import CoroutineType
 from typing import Any, Final
@@ -66,8 +65,9 @@ class Reader:
         self._latency = dispatcher.router.latency
         # Set if the connection calls the reader's function.
         self._pushed: PushedFrames | None = None
-        # A frame for which the task has to wait, and the coroutine of its parse hook. None: for other tasks.
-        self._unfinished: tuple[Frame, CoroutineType[Any, Any, Any] | None] | None = None
+        # A frame for which the task has to wait, when it was received, and the coroutine of its parse hook. None: for
+        # other tasks.
+        self._unfinished: tuple[Frame, int, CoroutineType[Any, Any, Any] | None] | None = None
         self._parsing: CoroutineType[Any, Any, Any] | None = None
         self._patience: asyncio.TimerHandle | None = None
         self._is_overdue = False
@@ -93,11 +93,11 @@ class Reader:
                 if frame is not None:
                     process(frame)
                 while self._unfinished is not None:
-                    (frame, parsing), self._unfinished = self._unfinished, None
+                    (frame, received, parsing), self._unfinished = self._unfinished, None
                     if parsing is None:
                         await asyncio.sleep(0)
                     else:
-                        process(frame, await self._parsed(frame, parsing))
+                        process(frame, await self._parsed(frame, parsing), received)
         finally:
             frames.release()
             if self._patience is not None:
@@ -112,18 +112,19 @@ class Reader:
         # These two objects are never replaced, so read the attributes only once. `watching` is empty while frames have
         # no subscribers, `expected` while no reply is awaited.
         watching, expected = dispatcher.frames.subscriptions, inbound.pending_replies
-        complete = self._complete_types
+        complete, time_ns = self._complete_types, dispatcher.reporter.time_ns
         step = countdown = 1
         slice_start = looked = 0.0
 
-        def process(frame: Frame, message: Any = UNPARSED) -> None:
+        def process(frame: Frame, message: Any = UNPARSED, received: int = 0) -> None:
             nonlocal step, countdown, slice_start, looked
             try:
                 if not self._in_burst:
                     self._begin_burst()
                     slice_start = looked = clock()
-                received = time.time_ns() if watching else 0
                 is_parsed = message is not UNPARSED
+                if watching and not is_parsed:
+                    received = time_ns()
                 if reply is not None and not is_parsed:
                     dispatcher.reply(inbound, frame, reply)
                 if is_copy is not None and not is_parsed and is_copy(frame):
@@ -138,7 +139,7 @@ class Reader:
                         is_one = type(message) in complete
                         if not is_one:
                             if type(message) is CoroutineType and not is_parsed:
-                                self._suspend(frame, message)
+                                self._suspend(frame, received, message)
                                 return
                             message = self._complete(type(message), message)
                             is_one = type(message) is not Many
@@ -161,7 +162,7 @@ class Reader:
                     elif step < MAX_BATCH:
                         step *= 2
                     if now - slice_start > SLICE:
-                        self._suspend(frame, None)
+                        self._suspend(frame, received, None)
                     looked, countdown = now, step
             except BaseException as error:
                 counters.message_size = 0
@@ -170,9 +171,9 @@ class Reader:
 
         return process
 
-    def _suspend(self, frame: Frame, parsing: CoroutineType[Any, Any, Any] | None) -> None:
+    def _suspend(self, frame: Frame, received: int, parsing: CoroutineType[Any, Any, Any] | None) -> None:
         """Let the task wait for the parse hook, or (None) until other tasks have run."""
-        self._unfinished = frame, parsing
+        self._unfinished = frame, received, parsing
         if self._pushed is not None:
             self._pushed.hold()
 

@@ -203,15 +203,17 @@ class Auditor(Iterator[None]):
 
     def _counted(self, entries: Iterable[Entry]) -> Iterator[Entry]:
         """Count sessions, and yield all entries."""
+        has_begun = False
         for entry in entries:
             if isinstance(entry, SessionStart):
-                self._sessions += 1
                 self._epoch = entry.wall / 1e9 if self._epoch is None else self._epoch
-            elif isinstance(entry, SessionEnd):
+            # If the header of a session is a bad line, the session begins with its first frame, or has only its end.
+            if isinstance(entry, SessionStart) or (isinstance(entry, FrameEntry | SessionEnd) and not has_begun):
+                self._sessions += 1
+                has_begun = True
+            if isinstance(entry, SessionEnd):
                 self._ends += 1
-            elif isinstance(entry, FrameEntry) and not self._sessions:
-                # The header of the first session is a bad line.
-                self._sessions = 1
+                has_begun = False
             yield entry
 
     def _begin(self, time: float) -> None:

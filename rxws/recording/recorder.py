@@ -89,7 +89,7 @@ class Recording(abc.DisposableBase):
         url = ws.shown_url if isinstance(ws, ReactiveWebSocket) else None
         origin = Origin(redact(feed.reporter.name), url, round(feed.reporter.now() * 1e9))
         self._session = FileSession(self.path, origin) if roll is None else RollingSession(self.path, origin, roll)
-        self._wall = feed.reporter.now
+        self._wall, self._time_ns = feed.reporter.now, feed.reporter.time_ns
         self._note(origin)
         # Use a daemon thread, so that a program can end without closing its feed. atexit then ends the recording.
         self._thread = threading.Thread(target=self._run, name=f"rxws recording {self.path.name}", daemon=True)
@@ -116,7 +116,7 @@ class Recording(abc.DisposableBase):
         if kept is not None and not any(kept):
             # It is a copy. A recording has the frames that were delivered.
             return
-        note = raw, received, time.time_ns(), connection
+        note = raw, received, self._time_ns(), connection
         self._notes.append((self._now(), note if kept is None else (*note, kept)))
         self._bytes += len(raw)
 
@@ -172,8 +172,16 @@ class Recording(abc.DisposableBase):
                 frames += 1
                 self._bytes_taken += len(what[0])
         self._unsafe += len(batch)
-        self._session.append(batch, self._wall() - self._now())
+        self._session.append(batch, self._offset())
         self.frames += frames
+
+    def _offset(self) -> float:
+        """Return the wall clock less the loop's clock."""
+        while True:
+            now, wall = self._now(), self._wall()
+            # A virtual clock may jump between the two calls, because the loop runs in another thread.
+            if self._now() - now < 1.0:
+                return wall - now
 
     def _flush_if_due(self, step: float) -> None:
         """Flush the file if a flush at the next check would be too late."""

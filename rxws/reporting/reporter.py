@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import copy
+import functools
 import logging
 import time
 from collections.abc import Callable, Hashable
@@ -69,6 +70,10 @@ def _pass(error: BaseException) -> None:
     raise error
 
 
+def _virtual_ns(loop: asyncio.AbstractEventLoop, epoch: float) -> int:
+    return round((epoch + loop.time()) * 1e9)
+
+
 def _is_virtual(loop: asyncio.AbstractEventLoop) -> bool:
     """Return whether a loop's clock differs from the machine's monotonic clock."""
     if getattr(loop.time, "__func__", None) is asyncio.BaseEventLoop.time:
@@ -94,6 +99,7 @@ class Reporter:
         counters: the feed's counters.
         publish: passes an existing event to the subscribers of events.
         exited: called with the GeneratorExit of a function that gets messages; the feed fails with it.
+        time_ns: returns the nanoseconds since the epoch, by the same clock as :meth:`now`.
     """
 
     def __init__(self, loop: asyncio.AbstractEventLoop, name: str) -> None:
@@ -105,6 +111,10 @@ class Reporter:
         self._loop = loop
         self._is_virtual = _is_virtual(loop)
         self._epoch = time.time() - loop.time()
+        # A partial and not a method, because it must not refer to the reporter, and frames need the bare function.
+        self.time_ns: Callable[[], int] = time.time_ns
+        if self._is_virtual:
+            self.time_ns = functools.partial(_virtual_ns, loop, self._epoch)
         self._log = LogLimit(loop, name)
         self._unwatch: Callable[[], None] = _do_nothing
 

@@ -9,6 +9,7 @@ import time
 import pytest
 
 from rxws import CallbackFailed, Gap, Many, MessageRejected
+from rxws.interface import feed_of
 from tests.support.feeds import Feed, of_kind, opened, record, take
 from tests.support.life import ScriptedFeed, ScriptedWebsocket, StuckWebsocket
 
@@ -241,12 +242,12 @@ async def test_frames_emits_each_frame_before_its_message():
     assert [item if isinstance(item, int) else item[0] for item in both] == ["1", 1, "bad", "[2, 3]", 2, 3, b"4", 4]
 
 
-async def test_frames_reads_no_clock_when_it_has_no_subscribers(monkeypatch):
+async def test_frames_reads_no_clock_when_it_has_no_subscribers():
     """The clock is read per frame only while ``frames`` has a subscriber."""
     asked = []
-    monkeypatch.setattr("rxws.messages.reader.time.time_ns", lambda: asked.append(1) or 7)
     websocket = ScriptedWebsocket("1", "2")
     async with ScriptedFeed(websocket) as feed:
+        feed_of(feed).reporter.time_ns = lambda: asked.append(1) or 7
         stream = feed.stream_filter()
         await take(stream, 2)
         assert asked == []

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 import rxws
-from rxws.recording import read, record
+from rxws.recording import FrameEntry, SessionEnd, read, record
 from rxws.recording.audit import Audit, Auditor
 from rxws.testing import FeedServer
 from tests.recording.audits import mistakes
@@ -154,6 +154,21 @@ def test_audit_of_a_loss_whose_gap_is_not_recorded(tmp_path: Path) -> None:
     found = audited(write(tmp_path / "a.jsonl", start(), *notes, end(12.0)), "n", "s")
     assert not found.is_whole
     assert (found.unexplained, found.proven, found.gap_seconds) == (4.0, 1.0 + 1.0 + 1.0, 2.0)
+
+
+def test_audit_of_sessions_whose_headers_are_damaged() -> None:
+    """Such a session begins with its first frame, or has only its end; none is counted as cut short."""
+    frame = FrameEntry(1, "{}", 10**18, 1)
+    for entries, sessions, cut_short in (
+        ([frame, SessionEnd(2), frame, SessionEnd(2)], 2, 0),
+        ([SessionEnd(2), SessionEnd(2)], 2, 0),
+        ([frame, frame], 1, 1),
+    ):
+        auditor = Auditor(iter(entries))
+        for _ in auditor:
+            pass
+        found = auditor.result(())
+        assert (found.sessions, found.cut_short) == (sessions, cut_short)
 
 
 def test_audit_of_damaged_lines_and_a_session_that_was_cut_short(tmp_path: Path) -> None:

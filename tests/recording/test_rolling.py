@@ -151,6 +151,39 @@ async def test_feed_in_files_of_limited_size(tmp_path):
     assert (found.is_whole, found.messages, found.sessions, found.cut_short) == (True, live, 1, 0)
 
 
+async def test_hours_in_virtual_time(virtual_time, tmp_path):
+    """In virtual time, too, each hour has its file, and the audit shows all of them, and what a cut has lost."""
+    options = {"connect_options": {"ping_interval": None}, "rotate_every": 7_000}
+    live = []
+    async with demo.serve(rate=0.05, start=START) as exchange, rxws.ReactiveWebSocket(exchange, **options) as ws:
+        ws.messages.subscribe(live.append)
+        async with record(ws, tmp_path, roll="hour", flush_interval=0.02):
+            await ws.wait_connected()
+            await asyncio.sleep(3.5 * 3_600)
+            await exchange.cut()
+            await asyncio.sleep(3.5 * 3_600)
+            # The recording's thread needs real time, in which virtual time would pass.
+            recorded = len(live)
+    files = rolled_files(tmp_path)
+    assert len(files) == 8
+    hours = [path.name[:11] for path in files]
+    assert hours == sorted({*hours})
+    reading = read(tmp_path)
+    auditor = Auditor(reading)
+    for _ in auditor:
+        pass
+    found = auditor.result(reading.bad_lines)
+    assert (found.messages, found.sessions, found.cut_short, found.damaged_lines) == (recorded, 1, 0, ())
+    assert [gap.reason for gap in found.gaps] == ["network"]
+    assert found.unexplained == 0
+    assert found.proven + found.gap_seconds == pytest.approx(7 * 3_600, abs=100)
+    replayed = []
+    async with replay(tmp_path, speed=math.inf) as again:
+        again.messages.subscribe(replayed.append)
+        await again.wait_closed()
+    assert replayed == live[:recorded]
+
+
 async def test_recording_when_the_disk_is_full(tmp_path, monkeypatch):
     """The recording stops with its event; complete files stay whole."""
     async with demo.serve(rate=1_000) as exchange, rxws.ReactiveWebSocket(exchange) as ws:
