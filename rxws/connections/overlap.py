@@ -5,6 +5,7 @@ from __future__ import annotations
 import enum
 import functools
 import itertools
+import math
 from collections.abc import Callable, Hashable, Iterable
 from typing import Any, Final
 
@@ -83,7 +84,7 @@ class Overlap(Merger):
         self.held = 0
         self.duplicates = 0
         self.is_released = False
-        self._has_ended = False
+        self._has_ended = self._has_gap = False
         self._order = itertools.count()
         # The gaps that the new connection had before it agreed.
         self._missed: list[Unit] = []
@@ -161,7 +162,7 @@ class Overlap(Merger):
         assert self._timeout_at is not None
         return now < self._timeout_at + MUTE_CHECK * self._settle and self._matcher.is_alone(new.number, now) is None
 
-    async def release(self, new: Connection, reason: str) -> bool:
+    async def release(self, new: Connection, reason: str, left_at: float = math.inf) -> bool:
         """Let the new connection deliver, beginning with the held messages except copies.
 
         Call this when the reader of the old connection has ended.
@@ -169,6 +170,7 @@ class Overlap(Merger):
         Args:
             new: the new connection.
             reason: why the old connection has ended; "rotation" if it was closed for that.
+            left_at: when its close began, on the loop's clock.
 
         Returns:
             Whether any message was delivered.
@@ -180,7 +182,10 @@ class Overlap(Merger):
         if reason == "idle":
             # The silence of a connection that was given up for it is no evidence.
             self._matcher.was_blocked(self._now())
-        self._matcher.replace(new.number, self._now(), is_complete=reason == "rotation" and self._old.is_complete)
+        is_complete = reason == "rotation" and self._old.is_complete
+        self._matcher.replace(new.number, self._now(), is_complete=is_complete, left_at=left_at)
+        if self._has_gap:
+            self._matcher.release_all(new.number, self._now())
         # The matcher releases one channel after the other, but a gap of the new connection belongs between the messages
         # of all channels.
         self._matcher.out.sort(key=lambda each: each[0][0].order if isinstance(each, tuple) else -1)
@@ -202,6 +207,11 @@ class Overlap(Merger):
             new.inbound.discard()
             self._announce = functools.partial(self._announce, reason=new.failure.reason)
             self._matcher.ended(new.number, self._now())
+        self._flush()
+
+    def conclude(self, left: Connection) -> None:
+        """Deliver the messages of the remaining connection that are still held when it has ended."""
+        self._matcher.release_all(left.number, self._now())
         self._flush()
 
     def forget(self, left: Connection) -> None:
@@ -271,8 +281,10 @@ class Overlap(Merger):
         unit[0].order = next(self._order)
         # Announce it if the connection delivers. Otherwise the connection must agree again from now on.
         if number == self._old.number or self.is_released:
+            self._matcher.release_all(number, now)
             self._matcher.out.append((unit,))
         elif self._has_ended:
+            self._has_gap = True
             self._matcher.arrived(number, None, INCOMPARABLE, unit, 0, now)
         elif self._matcher.interrupted(number, now):
             # The new connection delivers some channels, which the old one does not have.

@@ -180,7 +180,7 @@ class Rotation(Line):
         if new.reader.done():
             # No other connection has the held messages, so deliver them, unless the server sends them again.
             is_needed = overlap.is_holding and self._dispatcher.recent is None
-            has_delivered = is_needed and await overlap.release(new, old.failure.reason)
+            has_delivered = is_needed and await overlap.release(new, old.failure.reason, asked)
             self._resolve_rotation(False)
             return await self._replace(new if has_delivered or is_planned else old)
         self._is_entered = not is_planned
@@ -189,7 +189,7 @@ class Rotation(Line):
         if overlap.dropped:
             report.flooded(new.number, overlap.dropped)
         paused = self._loop.time() - max(asked, old.inbound.last_received_at or asked)
-        await overlap.release(new, old.failure.reason)
+        await overlap.release(new, old.failure.reason, asked)
         verdict = overlap.verdict(new)
         self._forgetting = self._loop.create_task(self._forget(overlap, new), name="rxws forget overlap")
         report.rotated(
@@ -215,6 +215,9 @@ class Rotation(Line):
         try:
             while not (overlap.is_over() or await self._ended_within(POLL_INTERVAL, left)):
                 pass
+            if self._dispatcher.recent is None:
+                # Otherwise the server sends them again.
+                overlap.conclude(left)
             await overlap.drained()
         finally:
             holding.discard(is_holding)

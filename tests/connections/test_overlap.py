@@ -828,6 +828,28 @@ async def test_answers_on_the_new_connection_do_not_show_that_the_old_one_is_mut
         assert feed.record.of(rxws.Gap) == []
 
 
+@pytest.mark.parametrize("ending", ["end", "gap"])
+async def test_messages_that_wait_for_copies_are_delivered_when_no_copy_can_be_awaited(ending):
+    """If the new connection ends, or reports a Gap, while it waits for copies, its held messages precede that."""
+    async with ScriptedFeed(parse=numbers_and_gaps, handover_timeout=1) as feed:
+        await feed.wait_connected()
+        stream, old = feed.stream_filter(gaps=True), feed.websocket
+        rotating = asyncio.ensure_future(feed.rotate())
+        new = await feed.opened(2)
+        await asyncio.sleep(0.9)
+        old.come("1", "2", "3")
+        new.come("1")
+        assert await rotating
+        await numbered(feed, [4], new, pause=0.05)
+        assert feed.record.messages == [1, 2, 3]
+        new.end() if ending == "end" else new.come("gap", "5")
+        await feed.record.happened(rxws.Gap, count=2)
+        items = await take(stream, 7 if ending == "gap" else 5)
+        reasons = [item if isinstance(item, int) else item.reason for item in items]
+        assert reasons == ([1, 2, 3, "rotation", 4, "source", 5] if ending == "gap" else [1, 2, 3, "rotation", 4])
+        assert feed.record.of(rxws.Gap)[1].last_message == 4
+
+
 async def test_gap_that_the_new_connection_reports_after_the_proof_is_announced():
     """While the old connection is closed, it may end before it reports the same gap."""
     async with ScriptedFeed(parse=numbers_and_gaps, handover_timeout=5) as feed:

@@ -31,6 +31,9 @@ class Deadlines(Deliveries[T]):
         if all(seat.is_joined and not seat.owed and not seat.held for seat in channel.seats.values()):
             return
         for seat in list(channel.seats.values()):
+            if channel.continued_at < math.inf and (seat.has_copies or now >= channel.continued_at):
+                channel.is_continued = channel.is_continued or seat.has_copies
+                self._continue(channel, seat, now)
             self._expire_owed(channel, seat, now)
             if seat.delivers and seat.held:
                 self._release(channel, seat, now)
@@ -46,6 +49,15 @@ class Deadlines(Deliveries[T]):
                 since = now - self.reach / 2
                 silent = [each for each, other in self._seats_of(seat.line) if self._evidence.leads(each, other, since)]
                 self._give_up(silent, seat.line, now)
+
+    def _continue(self, channel: Channel[T], seat: Seat[T], now: float) -> None:
+        """Let the line that was reserved deliver in a channel in place of the ended line."""
+        channel.continued_at, channel.orphaned_at = math.inf, None
+        if not channel.is_continued:
+            self._take_over(channel, seat, now, is_last=True)
+        elif not seat.is_joined:
+            self._await_owed(seat)
+            self._join(channel, seat, now)
 
     def _expire_owed(self, channel: Channel[T], seat: Seat[T], now: float) -> None:
         """Stop waiting for owed messages that are late, or older than the newest copy by more than ``settle``."""

@@ -266,7 +266,7 @@ class Deliveries(Generic[T]):
         if self._memory.find(channel.name, message.key):
             self._repeated(seat, message.key)
         is_reserved = seat.line in self._reserved
-        if is_reserved and (channel.joined() or channel.orphaned_at is not None):
+        if channel.orphaned_at is not None or (is_reserved and channel.joined()):
             self._shed(channel, seat, now)
         elif self._resumes(channel):
             if self._evidence.is_over(seat):

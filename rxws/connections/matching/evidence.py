@@ -94,6 +94,17 @@ class Evidence(Generic[T]):
             return False
         return seat.newest_copy is not None or self._owes_since(seat, ended) > ended - self._limits.settle
 
+    def last_expected(self, channel: Channel[T], seat: Seat[T], now: float, lag: float) -> float:
+        """Return when the newest message was delivered whose copy may arrive on a line behind held or new messages.
+
+        Return minus infinity if there is none, or if the line has copies, or if the order does not matter.
+        """
+        if not channel.is_ordered or seat.has_copies or seat.state is SeatState.REJECTED:
+            return -math.inf
+        times = (each.time for each in self._memory if each.channel == channel.name and self._memory.is_unique(each))
+        last = max(times, default=-math.inf)
+        return last if last > min(seat.held.first_time, now) - lag else -math.inf
+
     def leads(self, channel: Channel[T], seat: Seat[T], since: float) -> bool:
         """Return whether the joined lines are silent, and a line holds a new message from before ``since``."""
         if seat.is_joined or not seat.held or channel.last_new > since or not channel.joined():

@@ -227,9 +227,9 @@ class Matcher(Deadlines[T], Bypass[T]):
         seat.since = seat.complete_since = now
         seat.replay_until = now + self.reach
         seat.early_arrivals = seat.arrivals
-        seat.is_overlapped = bool(channel.joined())
+        seat.is_overlapped = bool(channel.joined()) or channel.orphaned_at is not None
         is_due = channel.has_delivered or not self._reserved
-        if is_due and not (seat.is_overlapped or channel.orphaned_at is not None or self._resumes(channel)):
+        if is_due and not (seat.is_overlapped or self._resumes(channel)):
             self._take_over(channel, seat, now, is_last=seat.line in self._reserved)
 
     def stated(self, line: int, now: float, *, is_resumed: bool, name: Hashable = ...) -> None:
@@ -337,6 +337,7 @@ class Matcher(Deadlines[T], Bypass[T]):
             if seat.state is SeatState.HELD:
                 del channel.seats[line]
                 self.acknowledged(line, channel.name, now)
+                channel.seats[line].since = seat.since
         return any(seat.is_joined for _, seat in seats)
 
     def finish(self, now: float) -> None:
@@ -345,7 +346,7 @@ class Matcher(Deadlines[T], Bypass[T]):
             if channel.has_delivered and not channel.joined():
                 self._gap(channel, now)
 
-    def replace(self, line: int, now: float, *, is_complete: bool) -> None:
+    def replace(self, line: int, now: float, *, is_complete: bool, left_at: float = math.inf) -> None:
         """Let the reserved line replace the line that has ended, in all channels.
 
         There is no gap in the channels in which the reserved line agrees.
@@ -356,6 +357,8 @@ class Matcher(Deadlines[T], Bypass[T]):
             is_complete: whether all messages of the ended line were read. If so, there is also no gap in a channel in
                 which the reserved line has any copy or owed no old message; it waits for the messages that it still
                 owes.
+            left_at: when the client asked the server to close the ended line. If the server acknowledged a channel of
+                the reserved line later, it may have subscribed it after it closed the ended line.
         """
         # The rules that depend on time were last applied before the ended line was closed.
         self.tick(now)
@@ -363,18 +366,28 @@ class Matcher(Deadlines[T], Bypass[T]):
         seats = list(self._seats_of(line))
         if self.is_alone(line, now):
             is_complete = False
-        broken = [each for each in seats if not self._follows(*each, is_complete=is_complete)]
-        if not broken:
+        for channel, seat in seats:
+            channel.is_continued = self._follows(channel, seat, is_complete=is_complete, left_at=left_at)
+        if all(channel.is_continued for channel, _ in seats):
             # The lag of the line is known, so do not wait longer for owed messages.
             self._least_reach = self._limits.settle
-        for channel, seat in broken:
-            self._take_over(channel, seat, now, is_last=True)
+        lag = max(self._limits.settle, self._lag)
         for each in self._channels.values():
-            each.orphaned_at = None
-        for channel, seat in seats:
-            if (channel, seat) not in broken and not seat.is_joined:
-                self._await_owed(seat)
-                self._join(channel, seat, now)
+            if line not in each.seats:
+                each.orphaned_at = None
+        for channel, seat in sorted(seats, key=lambda each: each[0].is_continued):
+            # If it has copies, the line continues at once. Otherwise it waits for the first one.
+            channel.continued_at = max(now, self._evidence.last_expected(channel, seat, now, lag) + 2 * lag)
+            if channel.continued_at <= now:
+                self._continue(channel, seat, now)
+
+    def release_all(self, line: int, now: float) -> None:
+        """Wait for no further copies. Deliver what a line holds, after a gap where copies are missing."""
+        for channel, seat in list(self._seats_of(line)):
+            if channel.continued_at < math.inf:
+                self._continue(channel, seat, now)
+            if seat.held:
+                self._take_over(channel, seat, now, is_last=True)
 
     def was_blocked(self, now: float) -> None:
         """Note that the silence until now is not evidence, for example because the event loop was blocked."""
@@ -394,13 +407,15 @@ class Matcher(Deadlines[T], Bypass[T]):
             return False
         return seat.is_ready or self._is_aside(channel, seat) or self._evidence.has_agreed(channel, seat, now)
 
-    def _follows(self, channel: Channel[T], seat: Seat[T], *, is_complete: bool) -> bool:
+    def _follows(self, channel: Channel[T], seat: Seat[T], *, is_complete: bool, left_at: float) -> bool:
         """Return whether the reserved line can replace the ended line in this channel without a gap."""
         ended = channel.orphaned_at
         if self._is_aside(channel, seat):
             if seat.newest_copy is None:
                 seat.owed.clear()
             return True
+        if ended is not None and seat.newest_copy is None and seat.since > left_at:
+            return False
         if ended is None or seat.is_ready or self._evidence.has_agreed(channel, seat, ended):
             return True
         return is_complete and self._evidence.may_follow(seat, ended)

@@ -224,6 +224,9 @@ class Channel(Generic[T]):
     early_gap_at: float = field(default=math.inf, init=False)
     # When the last joined line of the channel ended; None after the reserved line has replaced that line.
     orphaned_at: float | None = field(default=None, init=False)
+    # Whether the reserved line continues without a gap, and the time until which it waits for a copy.
+    is_continued: bool = field(default=False, init=False)
+    continued_at: float = field(default=math.inf, init=False)
 
     def held(self) -> Iterator[HeldMessage[T]]:
         """Return the messages that all lines hold."""

@@ -10,7 +10,7 @@ from rxws import Gap
 
 from .dialect import Numbered
 from .evidence import Evidence, RotateCall
-from .record import LineRecord
+from .record import LineRecord, Sent
 from .report import Problem
 
 __all__ = ["FeedReports", "is_silent"]
@@ -167,11 +167,14 @@ class FeedReports:
     def _was_silence_true(self, gap: Gap) -> bool:
         """Return whether the server really sent nothing for ``idle_timeout``, for example for lack of subscriptions."""
         tolerance = self._evidence.tolerance
-        since, until = gap.start + tolerance, gap.start + self._settings.idle_timeout - tolerance
-        latest = since + self._settings.lag
-        open_then = [line for line in self._record.lines if line.opened_at < latest and not self._was_over(line, since)]
-        silent = [line for line in open_then if not any(since < each.due <= until for each in line.sent)]
-        return gap.reason == "idle" and bool(silent)
+
+        def was_silent(line: LineRecord) -> bool:
+            since = max(gap.start, line.opened_at) + tolerance
+            until = since + self._settings.idle_timeout - 2 * tolerance
+            was_open = until <= gap.end and not self._was_over(line, until)
+            return was_open and not any(since < each.due <= until for each in line.sent)
+
+        return gap.reason == "idle" and any(was_silent(line) for line in self._record.lines)
 
     def _was_drain_cut(self, gap: Gap) -> bool:
         """Return whether a rotation cut a connection that slow handlers delayed, so that messages were unread."""
@@ -192,11 +195,18 @@ class FeedReports:
         Nothing proves it either if no channel is left, so that nothing arrived for a second after the last message.
         """
         since = gap.start - self._settings.lag - self._settings.up - self._settings.skew - 1.0
-        sent = [each for line in self._record.lines for each in line.sent]
+        sent = [each for line in self._record.lines for each in line.sent if self._was_consumed(each)]
         is_quiet = not any(since <= each.at <= gap.end for each in sent)
         start = gap.start + self._evidence.tolerance
         was_left = gap.end - start > 1.0 and not any(start < each.due <= gap.end for each in sent)
         return gap.reason == "rotation" and (is_quiet or was_left)
+
+    def _was_consumed(self, sent: Sent) -> bool:
+        """Return whether the channel of a message had a consumer when it was sent. The book always has one."""
+        consumers = [seen for seen in self._evidence.seen if seen.channel == sent.channel]
+        return not consumers or any(
+            seen.since <= sent.at <= (math.inf if seen.until is None else seen.until) for seen in consumers
+        )
 
     def _was_interrupted(self, gap: Gap) -> bool:
         """Return whether the server told of an outage on the new connection of a rotation, which must agree again."""

@@ -134,7 +134,8 @@ class _Judgement:
             if not sent.is_snapshot or self._settings.first_snapshot
             if not self._was_former(line, sent, seen)
         ]
-        first_came = min((at for at, n in came if n == first.n), default=seen.looks[0].time)
+        copies = (sent.came_at for sent in self._sent[first.channel, first.n] if sent.at >= seen.since)
+        first_came = min((at for at in copies if at is not None), default=seen.looks[0].time)
         # What arrived before the consumer came was delivered then, and is dropped when the server sends it again.
         before = {
             sent.n

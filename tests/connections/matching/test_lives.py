@@ -69,7 +69,7 @@ def knows_no_beginning(self, oldest):
         (Matcher, "_gap", no_gap, "kills of all"),
         (Evidence, "leads", never_leads, "mute line"),
         (Evidence, "first_copy", nothing_is_older, "kills, late channel"),
-        (Evidence, "has_agreed", always_agrees, "rotations, kills"),
+        (Evidence, "has_agreed", always_agrees, "rotations, repeats"),
         (Evidence, "copied", never_a_copy, "rotations"),
         (Evidence, "copied", never_a_copy, "resumes, rewound"),
         (Matcher, "_unproven", never_gives_up, "resumes, forgotten"),

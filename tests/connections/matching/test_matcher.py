@@ -609,10 +609,54 @@ def test_gap_precedes_a_reserved_line_that_was_subscribed_too_late(is_complete):
     table = rotation(channels=())
     table.matcher.begin(1, ["x"], 0.0)
     table.at(0.1, "1a")
-    table.matcher.ended(1, 0.2)
-    table.acknowledge(0.3, 2)
-    table.matcher.replace(2, 0.4, is_complete=is_complete)
-    assert table.out == ["1a", GapFound(0.1, 0.4, ("x",))]
+    table.matcher.ended(1, 1.2)
+    table.acknowledge(1.3, 2)
+    table.matcher.replace(2, 1.4, is_complete=is_complete)
+    assert table.out == ["1a", GapFound(0.1, 1.4, ("x",))]
+
+
+def late_channel(acknowledged_at: float, *, left_at: float) -> Table:
+    """Return a matcher in which line 2 replaces line 1, after it subscribed a channel that line 1 just delivered."""
+    table = rotation(channels=())
+    table.matcher.begin(1, ["x"], 0.0)
+    table.at(0.35, "1b", "1c").acknowledge(acknowledged_at, 2).at(0.8, "2a")
+    table.matcher.ended(1, 0.9)
+    table.matcher.replace(2, 0.9, is_complete=True, left_at=left_at)
+    assert table.out == ["1b", "1c"]
+    return table
+
+
+@pytest.mark.parametrize("left_at", [0.4, 0.9])
+def test_held_messages_that_precede_a_later_copy_are_older(left_at):
+    """If copies of the last deliveries may still arrive, their order is awaited, and needs no further proof."""
+    table = late_channel(0.5, left_at=left_at).at(0.95, "2b").tick(1.0)
+    assert table.out == [Joined(2, "x")]
+    assert table.matcher.older == 1
+    assert table.at(1.1, "2c", "2d").out == ["2d"]
+
+
+def test_held_messages_are_delivered_when_no_copy_has_arrived_in_time():
+    """If the line was subscribed before the other one was left, no copy is needed."""
+    assert late_channel(0.5, left_at=0.6).at(1.0, "2d").tick(1.3).out == []
+    assert late_channel(0.5, left_at=0.6).at(1.0, "2d").tick(1.4).out == [Joined(2, "x"), "2a", "2d"]
+
+
+def test_gap_precedes_the_messages_of_a_channel_that_was_acknowledged_after_the_old_line_was_left():
+    """The server may have subscribed it after it closed the other line. Only a copy shows that it has not."""
+    table = late_channel(0.5, left_at=0.4).at(1.0, "2d").tick(1.4)
+    assert table.out == [GapFound(0.35, 1.4, ("x",)), "2a", "2d"]
+
+
+def test_held_messages_can_be_released_at_once():
+    """If no further copy can be awaited, a line delivers what it holds, after a gap if it has no proof."""
+    table = late_channel(0.5, left_at=0.6)
+    table.matcher.release_all(2, 1.0)
+    assert table.out == [Joined(2, "x"), "2a"]
+    table = agreeing().at(0.75, "1d")
+    table.matcher.ended(1, 0.8)
+    table.matcher.replace(2, 0.8, is_complete=True)
+    table.at(0.85, "2e").matcher.release_all(2, 0.9)
+    assert table.out[-2:] == [GapFound(0.75, 0.9, ("x",)), "2e"]
 
 
 def test_channel_that_is_acknowledged_after_the_replacement_has_a_gap():
