@@ -207,6 +207,8 @@ class Overlap(Merger):
             new.inbound.discard()
             self._announce = functools.partial(self._announce, reason=new.failure.reason)
             self._matcher.ended(new.number, self._now())
+        asked = [*self._old.channels, *self._sender.asked(self._old)]
+        self._matcher.await_copies(self._old.number, asked, self._now())
         self._flush()
 
     def conclude(self, left: Connection) -> None:

@@ -53,7 +53,10 @@ class Deadlines(Deliveries[T]):
     def _continue(self, channel: Channel[T], seat: Seat[T], now: float) -> None:
         """Let the line that was reserved deliver in a channel in place of the ended line."""
         channel.continued_at, channel.orphaned_at = math.inf, None
-        if not channel.is_continued:
+        if seat.state is SeatState.EARLY and not seat.arrivals:
+            # Nothing was held. The first message, or the acknowledgement, decides.
+            del channel.seats[seat.line]
+        elif not channel.is_continued:
             self._take_over(channel, seat, now, is_last=True)
         elif not seat.is_joined:
             self._await_owed(seat)

@@ -152,7 +152,7 @@ class Deliveries(Generic[T]):
             self.lags[seat.line].append(lag)
         if not was_owed:
             seat.replay_until = max(seat.replay_until, now + self.reach)
-        if is_unique and channel.is_ordered and not seat.has_copies:
+        if is_unique and channel.is_ordered and not (seat.has_copies or seat.is_joined):
             self._begin_with(seat, delivery)
         if is_unique and (seat.state is SeatState.EARLY or arrival <= seat.early_arrivals):
             seat.early_copy = arrival if seat.early_copy < 0 else min(arrival, seat.early_copy)

@@ -371,15 +371,23 @@ class Matcher(Deadlines[T], Bypass[T]):
         if all(channel.is_continued for channel, _ in seats):
             # The lag of the line is known, so do not wait longer for owed messages.
             self._least_reach = self._limits.settle
-        lag = max(self._limits.settle, self._lag)
+        lag, settle = max(self._limits.settle, self._lag), self._limits.settle
         for each in self._channels.values():
             if line not in each.seats:
                 each.orphaned_at = None
         for channel, seat in sorted(seats, key=lambda each: each[0].is_continued):
             # If it has copies, the line continues at once. Otherwise it waits for the first one.
-            channel.continued_at = max(now, self._evidence.last_expected(channel, seat, now, lag) + 2 * lag)
+            channel.continued_at = max(now, self._evidence.last_expected(channel, seat, now, lag) + lag + settle)
             if channel.continued_at <= now:
                 self._continue(channel, seat, now)
+
+    def await_copies(self, line: int, channels: Iterable[Hashable], now: float) -> None:
+        """Let a line wait for a copy, to keep the order, in those of its channels that only an ended line delivered."""
+        for channel in [self._channels[name] for name in channels if name in self._channels]:
+            if channel.is_ordered and channel.has_delivered and not channel.joined():
+                self._seat(line, channel, now)
+                channel.orphaned_at, channel.is_continued = now, False
+                channel.continued_at = channel.last_new + self.reach + self._limits.settle
 
     def release_all(self, line: int, now: float) -> None:
         """Wait for no further copies. Deliver what a line holds, after a gap where copies are missing."""

@@ -373,6 +373,7 @@ class Life:
         state = self.feed.state.value
         # A rotate() call during a rotation returns the result of that rotation.
         is_rotating = state is rxws.State.ROTATING or (state is rxws.State.CONNECTING and not self._makes_before_break)
+        is_rotating = is_rotating or any(each.result is None for each in self.evidence.rotate_calls)
         flowing = flowing and not is_rotating
         if flowing and state is rxws.State.CONNECTING and not is_at_once:
             # Only the ingredient "rotations at once" calls rotate() at this moment.

@@ -279,6 +279,14 @@ def test_line_that_has_only_heartbeats_joins_another_one_that_has_only_heartbeat
     assert Reopen(2) not in table.out
 
 
+def test_line_that_joined_in_silence_delivers_although_its_first_copy_leaves_messages_out():
+    """When the other line ends, a gap precedes its messages if the missing copies do not arrive within ``reach``."""
+    table = Table().acknowledge(0.0, 1, 2).tick(0.6).at(1.0, "1a", "1b")
+    table.matcher.ended(1, 1.1)
+    assert table.at(1.2, "2b", "2c").tick(2.9).out == [Joined(2, "x"), "1a", "1b"]
+    assert table.tick(3.1).out == [GapFound(1.0, 3.1, ("x",)), "2c"]
+
+
 def test_reach_grows_with_the_lag_up_to_farthest():
     """``reach`` is four times the largest lag of a copy, but at least the limit ``reach`` and at most ``farthest``."""
     table = two_joined(farthest=6.0)
@@ -645,6 +653,25 @@ def test_gap_precedes_the_messages_of_a_channel_that_was_acknowledged_after_the_
     """The server may have subscribed it after it closed the other line. Only a copy shows that it has not."""
     table = late_channel(0.5, left_at=0.4).at(1.0, "2d").tick(1.4)
     assert table.out == [GapFound(0.35, 1.4, ("x",)), "2a", "2d"]
+
+
+def test_line_that_continues_alone_waits_for_copies_of_a_channel_that_the_ended_line_delivered():
+    """Messages that the remaining line brings late precede those that the lost one delivered, and are older."""
+    table = rotation(channels=()).acknowledge(0.1, 2).at(0.2, "2b", "2c")
+    table.matcher.ended(2, 0.3)
+    table.matcher.await_copies(1, ["x", "unknown"], 0.3)
+    assert table.at(1.5, "1a").tick(1.6).out == ["2b", "2c"]
+    assert table.at(1.7, "1b").tick(1.8).at(1.9, "1c", "1d").out == [Joined(1, "x"), "1d"]
+    assert table.matcher.older == 1
+
+
+def test_line_that_continues_alone_delivers_after_a_gap_if_no_copy_arrives():
+    """It waits for ``reach`` and ``settle`` after the last message of the lost line."""
+    table = rotation(channels=()).acknowledge(0.1, 2).at(0.2, "2b")
+    table.matcher.ended(2, 0.3)
+    table.matcher.await_copies(1, ["x"], 0.3)
+    assert table.at(1.5, "1d").tick(2.6).out == ["2b"]
+    assert table.tick(2.8).out == [GapFound(0.2, 2.8, ("x",)), "1d"]
 
 
 def test_held_messages_can_be_released_at_once():

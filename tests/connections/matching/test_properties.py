@@ -74,6 +74,24 @@ def test_no_schedule_holds_more_than_the_limits(calls, reserved):
             assert len(seat.held) <= LIMITS.messages + 1
 
 
+@given(CALLS, st.sampled_from((None, 2, 3)), st.sampled_from((1, 2, 3)))
+def test_no_schedule_holds_a_message_forever(calls, reserved, left):
+    """When one line is left, it delivers its messages as soon as no copy is awaited any more."""
+    matcher, _, _, now = play([each for each in calls if each[0] != "replace"], reserved)
+    left = reserved or left
+    for line in {1, 2, 3} - {left}:
+        matcher.ended(line, now)
+    if reserved is not None:
+        matcher.replace(reserved, now, is_complete=True)
+    for channel in "xy":
+        matcher.acknowledged(left, channel, now)
+        matcher.arrived(left, channel, "another", 0, 10, now)
+    for _ in range(30):
+        now += 1.0
+        matcher.tick(now)
+    assert not matcher.is_holding
+
+
 @given(CALLS)
 def test_one_line_delivers_everything_at_once(calls):
     """A single line delivers each message at once, even if messages are equal."""
