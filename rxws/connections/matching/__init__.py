@@ -9,6 +9,7 @@
     replay      which earlier deliveries have arrived again on a line that began after the end of another
     deliveries  the changes of lines and channels: joining, losing, holding, delivering, forgetting
     deadlines   the rules that depend on time: lines have agreed, lag too much, or are silent for too long
+    replacement the rules by which a line continues in place of one that has ended
     bypass      while all lines are joined, the caller drops copies by itself
     matcher     the rules for the events of lines, and what a caller may ask
 """

@@ -1,6 +1,6 @@
 """Changes the lines and channels of a matcher: lines join and are lost; messages are held and delivered. No I/O.
 
-The rules that decide when a line joins, is lost, or takes over are in ``deadlines`` and ``matcher``.
+The rules that decide when a line joins, is lost, or takes over are in ``deadlines``, ``replacement`` and ``matcher``.
 """
 
 from __future__ import annotations

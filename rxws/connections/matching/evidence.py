@@ -99,10 +99,10 @@ class Evidence(Generic[T]):
 
         Return minus infinity if there is none, or if the line has copies, or if the order does not matter.
         """
-        if not channel.is_ordered or seat.has_copies or seat.state is SeatState.REJECTED:
+        if not channel.is_ordered or seat.has_copies or seat.state in (SeatState.JOINED, SeatState.REJECTED):
             return -math.inf
-        times = (each.time for each in self._memory if each.channel == channel.name and self._memory.is_unique(each))
-        last = max(times, default=-math.inf)
+        newest = self._memory.newest_of(channel.name)
+        last = max((each.time for each in newest if self._memory.is_unique(each)), default=-math.inf)
         return last if last > min(seat.held.first_time, now) - lag else -math.inf
 
     def leads(self, channel: Channel[T], seat: Seat[T], since: float) -> bool:

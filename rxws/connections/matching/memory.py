@@ -77,6 +77,10 @@ class Memory:
         """Return the remembered deliveries of a channel after the one with this number, the oldest first."""
         return [each for each in self._ring.values() if each.number > number and each.channel == channel]
 
+    def newest_of(self, channel: Hashable) -> Sequence[Delivery]:
+        """Return the newest few deliveries of a channel, the oldest first."""
+        return self._tails.get(channel, ())
+
     def find(self, channel: Hashable, key: Hashable) -> Sequence[Delivery]:
         """Return the remembered deliveries with this identity, the oldest first."""
         return self._by_key.get((channel, key), ())

@@ -63,6 +63,7 @@ class Line:
         is_open: whether messages are still published on it.
         is_mute: whether the server sends no more messages on it, but still answers.
         is_dead: whether it is half-open: nothing is delivered in either direction.
+        is_late: whether its handshake is answered too late, so that the client never reads from it.
         answers_close: whether the server answers the client's close frame.
         deferred: the channels whose subscription has arrived but has not taken effect yet.
         answered: for each channel, the time at which the client should have the answer to the subscription.
@@ -87,6 +88,7 @@ class Line:
         self._wire: Wire | None = None
         self.is_mute = False
         self.is_dead = False
+        self.is_late = False
         self.answers_close = True
         self.deferred: set[str] = set()
         self.answered: dict[str, float] = {}

@@ -269,6 +269,7 @@ class VirtualNetwork:
         line = venue.open(down, cursor_of(url))
         connection = VirtualConnection(line, up, venue.settings.keepalive)
         line.attach(connection)
+        line.is_late = word == "late"
         if venue.settings.is_resumed and not venue.settings.replays:
             venue.resume(line)
             connection.is_resumed = line.record.is_resumed and venue.settings.is_resumed == "at once"

@@ -437,7 +437,7 @@ class Venue:
         if act.kind == "half-open" and line.record.damages:
             # Do not add this fault to a connection that has a fault already, because the connection may be closing.
             return
-        if act.kind == "protocol" and line.is_dead:
+        if act.kind == "protocol" and (line.is_dead or line.is_late):
             # The client would never receive the fault.
             return
         line.damage(f"{act.kind} {act.word}".rstrip())

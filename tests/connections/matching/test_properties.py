@@ -119,3 +119,4 @@ def test_memory_keeps_the_ring_and_the_tails(deliveries):
     for channel in "xy":
         sent = [number for number, (name, _, _) in enumerate(deliveries, 1) if name == channel]
         assert set(sent[-2:]) <= alive.keys()
+        assert [each.number for each in memory.newest_of(channel)] == sent[-2:]
