@@ -47,7 +47,7 @@ class Audience:
         self._subscribes: dict[str, Callable[[str | None], Any]] = {}
         self._looking: asyncio.Task[None] | None = None
         everything = Seen("everything", None, self._loop.time())
-        self._consume("everything", feed.stream_filter(gaps=True), everything, "iterator")
+        self._consume("everything", feed.stream_filter(venue.everything(), gaps=True), everything, "iterator")
         for channel in self._names:
             self.want(channel)
         if self._settings.book:

@@ -141,7 +141,12 @@ class Life:
         self.began_at = self._loop.time()
         feed = self.feed
         feed.events.subscribe(self._event)
-        feed.messages.subscribe(self._message)
+        if self._settings.padding:
+            # A subscriber of all messages would make the feed decode all of them at once.
+            feed.add_handler(self._message, self._venue.numbered())
+            feed.add_handler(self._message, self._dialect.kinds())
+        else:
+            feed.messages.subscribe(self._message)
         self._audience = Audience(feed, self._venue, self.evidence, self)
         self._venue.start()
 

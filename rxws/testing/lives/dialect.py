@@ -106,6 +106,10 @@ class Dialect:
         """Return the frame that says that all messages between two times are missing."""
         return json.dumps({"gap": [start, end]})
 
+    def padded(self, frame: str | bytes, size: int) -> str | bytes:
+        """Return a frame of the same meaning that is larger by up to ``size`` bytes."""
+        return frame + " " * size if isinstance(frame, str) else frame
+
     def request(self, frame: str | bytes) -> Request | None:
         """Return the request in a client's frame, or None if the frame is not a request."""
         message = json.loads(frame)
@@ -134,6 +138,11 @@ class Dialect:
     def snapshots(self) -> list[dict[Any, Any]]:
         """Return a filter for snapshots among the messages of a channel."""
         return [{"snapshot": rxws.present}]
+
+    def kinds(self) -> list[dict[Any, Any]]:
+        """Return a filter that all messages without a number pass."""
+        names = ("heartbeat", "hello", "recovered", "expired", "subscribed", "refused")
+        return [{name: rxws.present} for name in names]
 
     def belongs(self, channel: str) -> Any:
         """Return a filter for the messages of a channel."""

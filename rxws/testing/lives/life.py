@@ -21,8 +21,15 @@ BY_TIME = "rotations by time"
 SNAPSHOTS = ("declared snapshots", "plain snapshots", "sent books")
 """Ingredients that are left out for classes that do not know snapshots."""
 
-OF_READY_MADE = ("outages", "resumed connections", "skewed replays", "subscription cursors", "histories")
-"""Ingredients that need a parse hook that returns gaps, a feed that resumes, or the life's connections unwrapped."""
+OF_READY_MADE = (
+    "outages",
+    "resumed connections",
+    "skewed replays",
+    "subscription cursors",
+    "histories",
+    "large frames",
+)
+"""Ingredients that need JSON, a parse hook that returns gaps, a feed that resumes, or unwrapped connections."""
 
 
 async def life(
@@ -82,6 +89,8 @@ async def life(
             raise ValueError(f"{BY_TIME!r} needs make_feed=None, because your own class decides when it rotates")
         left_out.append(BY_TIME)
         left_out += OF_READY_MADE
+    if type(dialect) is not Dialect:
+        left_out.append("large frames")
     schedule = compose(seed, left_out, only)
     if dialect.pushes:
         schedule = dataclasses.replace(schedule, settings=dataclasses.replace(schedule.settings, pushed=True))

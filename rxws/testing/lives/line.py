@@ -143,6 +143,8 @@ class Line:
             self._put(self._last_due(), None, frame)
 
     def _put(self, due: float, sent: Sent | None, item: Any) -> None:
+        if self._venue.settings.padding and isinstance(item, str | bytes):
+            item = self._venue.dialect.padded(item, self._venue.settings.padding)
         self._count += 1
         heapq.heappush(self._waiting, (due, self._count, sent, item))
         if self._waiting[0][1] == self._count:

@@ -60,6 +60,8 @@ class Settings:
             message of the subscription, because only numbers show that such a message is older than the delivered ones.
         greets: whether each connection begins with its own greeting: ``""`` (no), ``"declared"`` (the feed has a
             filter for it) or ``"plain"`` (it has none).
+        padding: how many spaces follow each frame of JSON, so that a ready-made feed decodes it lazily. Then the life
+            itself takes the messages with filters.
         silence: whether a ``Gap`` must begin at the last message instead of at the time when the loss was noticed, and
             whether there must be a ``Gap`` for messages that a silent connection did not send before a rotation ended
             it.
@@ -97,6 +99,7 @@ class Settings:
     channel_cursors: bool = False
     early: int = 0
     greets: str = ""
+    padding: int = 0
     silence: bool = False
 
     @property

@@ -209,6 +209,11 @@ def plain_snapshots(rng: Random, plan: Plan) -> None:
     plan.act(rng.uniform(2.0, plan.seconds), "rotate")
 
 
+def large_frames(rng: Random, plan: Plan) -> None:
+    """Frames are so large that they are decoded lazily."""
+    plan.set(padding=rng.choice((600, 5_000)))
+
+
 def heartbeats(rng: Random, plan: Plan) -> None:
     """The server repeats a message that is always the same."""
     plan.set(heartbeat=round(rng.uniform(0.1, 1.0), 3))

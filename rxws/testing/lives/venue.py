@@ -77,6 +77,14 @@ class Venue:
 
     # Publishing
 
+    def numbered(self) -> list[dict[Any, Any]]:
+        """Return a filter that all numbered messages pass."""
+        return [each for name in (BOOK, PAST, *channel_names(self.schedule)) for each in self.dialect.belongs(name)]
+
+    def everything(self) -> list[dict[Any, Any]] | None:
+        """Return a filter that all messages pass. If frames are padded, it does not end lazy decoding."""
+        return [*self.numbered(), *self.dialect.kinds()] if self.settings.padding else None
+
     def start(self) -> None:
         """Start publishing."""
         special = [*([BOOK] if self.settings.book else []), *([PAST] if self.settings.past else [])]
