@@ -47,10 +47,9 @@ class Frames(NamedTuple):
     Attributes:
         waiting: the frames that have arrived. The reader takes these first.
         next: waits for the next frame. The reader calls it only when ``waiting`` is empty. At the end of the connection
-            it raises the connection's exception, or StopAsyncIteration. With ``pushed`` it may return None: frames may
-            wait now, or the reader has held them.
+            it raises the connection's exception, or StopAsyncIteration. It may return None if frames wait now.
         release: called when the reader needs no more frames.
-        pushed: the source, if the connection can call the reader; otherwise None.
+        pushed: the source, if the connection can continue the reader's loop; otherwise None.
     """
 
     waiting: deque[Frame]
@@ -112,7 +111,7 @@ class _EventFrames(PushedFrames):
         websocket.data_received = self._feed_chunks  # type: ignore[method-assign]
         websocket.process_event = self._take_event  # type: ignore[method-assign]
 
-    def _push_to(self, take: Callable[[Frame], None]) -> None:
+    def _push_to(self, take: Callable[[Frame], Any]) -> None:
         self._push = take
 
     def _feed_chunks(self, data: bytes) -> None:

@@ -1,10 +1,11 @@
-"""Frames that a connection pushes: the reader's function runs in the connection's callback."""
+"""Frames that a connection pushes: the reader's loop runs in the connection's callback."""
 
 from __future__ import annotations
 
 import asyncio
+import types
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Generator
 from typing import Any, Final, Protocol, runtime_checkable
 
 __all__ = ["Frame", "PushedFrames", "PushingWebsocket"]
@@ -14,6 +15,9 @@ Frame = str | bytes
 
 #: The number of waiting frames at which the connection pauses reading. It resumes when the reader has taken them all.
 HIGH_WATER: Final = 64
+
+#: What the reader's loop yields to get the next frame.
+IDLE: Final = object()
 
 
 @runtime_checkable
@@ -25,7 +29,7 @@ class PushingWebsocket(Protocol):
 
     transport: Any
 
-    def push_frames(self, take: Callable[[Frame], None], /) -> None:
+    def push_frames(self, take: Callable[[Frame], object], /) -> None:
         """From now on, call ``take`` with each message in order, first with those that wait in ``recv``.
 
         It may be called again, with another function, while ``take`` runs.
@@ -42,35 +46,80 @@ class PushingWebsocket(Protocol):
 class PushedFrames:
     """The frames of a connection that pushes them.
 
-    While the reader's task waits for a frame, the connection calls the reader's function with each frame as soon as it
+    While the reader's task waits for a frame, the connection continues the reader's loop with each frame as soon as it
     arrives: without a task switch and without a queue. While the task has other work, frames wait, and the connection
     pauses reading if there are many.
 
     Attributes:
         waiting: the frames that have arrived. The reader's task takes these first.
-        take: the reader's function. None: all frames wait for the task.
     """
 
     def __init__(self, websocket: Any) -> None:
         self.waiting: Final[deque[Frame]] = deque()
-        self.take: Callable[[Frame], None] | None = None
+        # Continues the reader's loop with a frame. None: all frames wait for the task.
+        self._take: Callable[[Frame], Any] | None = None
         self._websocket: Final = websocket
         self._transport: Final = websocket.transport
         self._has_ended = False
         self._is_paused = False
-        # Wakes the reader's task, which waits in `next`.
+        # Wakes the reader's task, which waits in `next`. Only then does the connection continue the loop.
         self._waiter: asyncio.Future[None] | None = None
+        # Whether the loop needs the task, and the exception that has ended the loop.
+        self._is_left = False
         self._error: BaseException | None = None
         # Wait for the end in a task, because websockets has no other public way to notice the end.
         self._end = asyncio.get_running_loop().create_task(websocket.wait_closed(), name="rxws end of frames")
         self._end.add_done_callback(self._ended)
         self._push_to(self._keep)
 
-    def _push_to(self, take: Callable[[Frame], None]) -> None:
+    def _push_to(self, take: Callable[[Frame], Any]) -> None:
         self._websocket.push_frames(take)
 
+    @types.coroutine
+    def run(self, loop: Generator[Any, Any, None]) -> Generator[Any, Any, None]:
+        """Run the reader's loop to its end. It gets each frame in return for IDLE. Cancelling ends the loop.
+
+        Before it yields anything else, which is meant for the event loop, it must call :meth:`enter_task`.
+        """
+        self._take = loop.send
+        try:
+            awaited = loop.send(None)
+            while True:
+                resume, result = loop.send, None
+                if awaited is not IDLE:
+                    try:
+                        result = yield awaited
+                    except BaseException as error:
+                        resume, result = loop.throw, error
+                elif self.waiting:
+                    result = self.waiting.popleft()
+                else:
+                    result = yield from self.next().__await__()
+                    if result is None and not self._is_left:
+                        continue
+                    self._is_left = False
+                awaited = resume(result)
+        finally:
+            loop.close()
+
+    @types.coroutine
+    def enter_task(self) -> Generator[Any, None, None]:
+        """Continue in the reader's task, if the connection continues the loop now."""
+        if self._waiter is not None:
+            self._is_left = True
+            self._hold()
+            yield
+
+    def fail(self, error: BaseException) -> bool:
+        """Raise ``error`` in the reader's task; return False if the task itself runs the loop."""
+        if self._waiter is None:
+            return False
+        self._error = error
+        self._hold()
+        return True
+
     async def next(self) -> Frame | None:
-        """Let the connection call ``take``, until a frame waits or :meth:`hold` is called. Then return None.
+        """Let the connection continue the loop, until a frame waits or the loop needs the task. Then return None.
 
         It may return a frame, and raises the same exceptions as ``recv``. Cancelling is safe.
         """
@@ -78,8 +127,8 @@ class PushedFrames:
         if self._must_pull():
             return await self._pull()
         self._waiter = asyncio.get_running_loop().create_future()
-        if self.take is not None:
-            self._push_to(self.take)
+        if self._take is not None:
+            self._push_to(self._take)
         try:
             await self._waiter
         finally:
@@ -89,18 +138,10 @@ class PushedFrames:
                 raise self._error
         return None
 
-    def hold(self) -> None:
+    def _hold(self) -> None:
         """From now on, let frames wait for the task, and wake the task."""
         self._push_to(self._keep)
         self._wake()
-
-    def fail(self, error: BaseException) -> bool:
-        """Raise ``error`` in the reader's task. Return False if this is called in the task itself."""
-        if self._waiter is None:
-            return False
-        self._error = error
-        self.hold()
-        return True
 
     def _keep(self, frame: Frame) -> None:
         self.waiting.append(frame)

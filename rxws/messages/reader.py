@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+import types
+from collections.abc import AsyncIterator, Awaitable, Callable, Generator, Iterator
 from types import CoroutineType
 from typing import Any, Final
 
@@ -16,15 +17,12 @@ from .frames import Frame, Frames, frame_size
 from .hooks import Many
 from .inbound import Inbound
 from .lazy import LARGE
-from .pushed import PushedFrames
+from .pushed import IDLE, PushedFrames
 
 __all__ = ["Reader"]
 
 #: The largest number of messages between two calls of the clock.
 MAX_BATCH: Final = 32
-
-#: In place of the message of a frame that is not parsed yet.
-UNPARSED: Final = object()
 
 #: Seconds that a parse hook may wait before its frame is rejected.
 PARSE_TIMEOUT: Final = 10.0
@@ -63,11 +61,6 @@ class Reader:
         self._is_unheard = False
         self._delivered_before = 0
         self._latency = dispatcher.router.latency
-        # Set if the connection calls the reader's function.
-        self._pushed: PushedFrames | None = None
-        # A frame for which the task has to wait, when it was received, and the coroutine of its parse hook. None: for
-        # other tasks.
-        self._unfinished: tuple[Frame, int, CoroutineType[Any, Any, Any] | None] | None = None
         self._parsing: CoroutineType[Any, Any, Any] | None = None
         self._patience: asyncio.TimerHandle | None = None
         self._is_overdue = False
@@ -77,36 +70,27 @@ class Reader:
         """Read until the connection ends. It raises the exception that ends the connection's iteration."""
         self._task = asyncio.current_task()
         frames = self._frames()
-        if frames.pushed is not None and not is_coroutine_function(self._parse):
-            # The connection calls `process` outside a task, and a coroutine may need one: `asyncio.timeout` does.
-            self._pushed = frames.pushed
-        process = self._processor()
-        if self._pushed is not None:
-            self._pushed.take = process
-        waiting, take, next_frame = frames.waiting, frames.waiting.popleft, frames.next
+        # A connection that pushes continues the loop outside a task. A coroutine may need one: `asyncio.timeout` does.
+        pushed = None if is_coroutine_function(self._parse) else frames.pushed
         try:
-            while True:
-                try:
-                    frame = take() if waiting else await next_frame()
-                except StopAsyncIteration:
-                    return
-                if frame is not None:
-                    process(frame)
-                while self._unfinished is not None:
-                    (frame, received, parsing), self._unfinished = self._unfinished, None
-                    if parsing is None:
-                        await asyncio.sleep(0)
-                    else:
-                        process(frame, await self._parsed(frame, parsing), received)
+            if pushed is None:
+                await self._read(frames, None)
+            else:
+                await pushed.run(self._read(frames, pushed))
         finally:
             frames.release()
+            if self._parsing is not None:
+                # If it never began, it would warn.
+                self._parsing.close()
             if self._patience is not None:
                 self._patience.cancel()
 
-    # The hot path: no lock, no copy, no task and no call of the clock per message. This is a closure and not a method,
-    # because it runs for every message, and a closure reads fewer attributes.
-    def _processor(self) -> Callable[..., None]:
-        inbound, dispatcher, clock, pushed = self._inbound, self._dispatcher, self._loop.time, self._pushed
+    # The hot path: no lock, no copy, no task and no call of the clock per message. It is a generator that serves as a
+    # coroutine, because the connection itself continues it with each frame that it pushes.
+    @types.coroutine
+    def _read(self, frames: Frames, pushed: PushedFrames | None) -> Generator[Any, Any, None]:
+        waiting, take, next_frame = frames.waiting, frames.waiting.popleft, frames.next
+        inbound, dispatcher, clock = self._inbound, self._dispatcher, self._loop.time
         parse, defer, is_copy, reply = self._parse, self._defer, inbound.is_copy, dispatcher.hooks.reply
         route, counters = dispatcher.router.route, dispatcher.reporter.counters
         # These two objects are never replaced, so read the attributes only once. `watching` is empty while frames have
@@ -115,42 +99,55 @@ class Reader:
         complete, time_ns = self._complete_types, dispatcher.reporter.time_ns
         step = countdown = 1
         slice_start = looked = 0.0
-
-        def process(frame: Frame, message: Any = UNPARSED, received: int = 0) -> None:
-            nonlocal step, countdown, slice_start, looked
-            try:
+        try:
+            while True:
+                if pushed is not None:
+                    counters.message_size = 0
+                    frame = yield IDLE
+                elif waiting:
+                    frame = take()
+                else:
+                    counters.message_size = 0
+                    coming = next_frame()
+                    try:
+                        # Iterating over a coroutine itself creates no iterator.
+                        frame = yield from coming if type(coming) is CoroutineType else coming.__await__()  # type: ignore[misc]
+                    except StopAsyncIteration:
+                        return
+                    if frame is None:
+                        continue
                 if not self._in_burst:
                     self._begin_burst()
-                    slice_start = looked = clock()
-                is_parsed = message is not UNPARSED
-                if watching and not is_parsed:
-                    received = time_ns()
-                if reply is not None and not is_parsed:
+                    slice_start = clock()
+                received = time_ns() if watching else 0
+                if reply is not None:
                     dispatcher.reply(inbound, frame, reply)
-                if is_copy is not None and not is_parsed and is_copy(frame):
+                if is_copy is not None and is_copy(frame):
                     if self._is_unheard:
                         self._hear(None, is_delivered=False)
                 else:
                     try:
                         size = len(frame) if frame.isascii() else frame_size(frame)
-                        if not is_parsed:
-                            counters.bytes += size
-                            message = parse(frame) if defer is None or size < LARGE else defer(frame)
-                        is_one = type(message) in complete
-                        if not is_one:
-                            if type(message) is CoroutineType and not is_parsed:
-                                self._suspend(frame, received, message)
-                                return
+                        counters.bytes += size
+                        message = parse(frame) if defer is None or size < LARGE else defer(frame)
+                        if type(message) is CoroutineType:
+                            self._parsing = message
+                            counters.message_size = 0
+                            if pushed is not None:
+                                yield from pushed.enter_task()
+                            message = yield from message  # type: ignore[misc]
+                            if self._is_overdue:
+                                # The hook caught the cancellation and returned a message, so use that message.
+                                self._has_parsed_too_long()
+                        if type(message) not in complete:
                             message = self._complete(type(message), message)
-                            is_one = type(message) is not Many
                     except FAILURES as error:
-                        message, is_one = self._rejected(frame, error), False
-                    if is_one and inbound.sink is None and not (received or expected):
+                        message = self._rejected(frame, error)
+                    if inbound.sink is None and not (received or expected) and type(message) is not Many:
                         if self._is_unheard:
                             self._hear(message)
                         counters.message_size = size
                         route(message)
-                        counters.message_size = 0
                     elif dispatcher.dispatch(inbound, frame, message, received) and self._is_unheard:
                         self._hear(message, is_delivered=counters.messages > self._delivered_before)
                 # Call the clock only once per `step` messages, which take a fraction of a time slice.
@@ -162,32 +159,16 @@ class Reader:
                     elif step < MAX_BATCH:
                         step *= 2
                     if now - slice_start > SLICE:
-                        self._suspend(frame, received, None)
+                        counters.message_size = 0
+                        if pushed is not None:
+                            yield from pushed.enter_task()
+                        yield from asyncio.sleep(0)
+                        slice_start = now = clock()
                     looked, countdown = now, step
-            except BaseException as error:
-                counters.message_size = 0
-                if pushed is None or not pushed.fail(error):
-                    raise
-
-        return process
-
-    def _suspend(self, frame: Frame, received: int, parsing: CoroutineType[Any, Any, Any] | None) -> None:
-        """Let the task wait for the parse hook, or (None) until other tasks have run."""
-        self._unfinished = frame, received, parsing
-        if self._pushed is not None:
-            self._pushed.hold()
-
-    async def _parsed(self, frame: Frame, parsing: CoroutineType[Any, Any, Any]) -> Any:
-        """Return what the parse hook returns."""
-        self._parsing = parsing
-        try:
-            message = await parsing
-        except FAILURES as error:
-            return self._rejected(frame, error)
-        if self._is_overdue:
-            # The hook caught the cancellation and returned a message, so use that message.
-            self._has_parsed_too_long()
-        return message
+        except BaseException as error:
+            if pushed is None or not pushed.fail(error):
+                raise
+            yield
 
     def _begin_burst(self) -> None:
         # This runs once per iteration of the loop, however many messages arrive in it.
@@ -238,8 +219,6 @@ class Reader:
         if kind is Gap:
             # Wrap a Gap, so that it goes through the dispatcher, which announces it in its place between the messages.
             return Many((message,))
-        if kind is Many:
-            return message
         is_awaitable = isinstance(message, Awaitable)
         if not is_awaitable and not isinstance(message, Iterator | AsyncIterator):
             self._complete_types.add(kind)

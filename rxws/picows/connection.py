@@ -42,7 +42,7 @@ class Connection(ClientConnection):
         super().__init__(*args, **kwargs)
         self._listener: Final = _Listener(self)
         self._handshake: Handshake
-        self._take: Callable[[str | bytes], None] | None = None
+        self._take: Callable[[str | bytes], object] | None = None
         # The parser of websockets. It has another one after the end of the messages.
         self._parser: Any = None
         # The frames of a message that is not complete yet.
@@ -105,13 +105,14 @@ class Connection(ClientConnection):
 
     # Receiving
 
-    def push_frames(self, take: Callable[[str | bytes], None]) -> None:
+    def push_frames(self, take: Callable[[str | bytes], object]) -> None:
         """Call ``take`` with each message as soon as it arrives, first with those that wait in ``recv``.
 
         From then on ``recv`` only waits for the end of the connection, and raises its exception.
 
         Args:
-            take: called with text as ``str`` and with binary as ``bytes``, in order. It must not raise.
+            take: called with text as ``str`` and with binary as ``bytes``, in order. It must not raise; its result does
+                not matter.
         """
         self._take = take
         early = self.recv_messages.frames.queue
@@ -203,7 +204,7 @@ class _Listener(picows.WSListener):
     """
 
     def __init__(self, connection: Connection) -> None:
-        self.take: Callable[[str | bytes], None] | None = None
+        self.take: Callable[[str | bytes], object] | None = None
         self._connection = connection
 
     def on_ws_connected(self, transport: picows.WSTransport) -> None:

@@ -8,6 +8,7 @@ import os
 import re
 import shutil
 import sys
+import types
 from pathlib import Path
 
 import picows.websockets
@@ -22,7 +23,7 @@ from websockets.frames import Frame, Opcode
 from rxws.messages import frames as module
 from rxws.messages import pushed
 from rxws.messages.frames import CHUNK_SIZE, frames_of
-from rxws.messages.pushed import HIGH_WATER
+from rxws.messages.pushed import HIGH_WATER, IDLE
 from rxws.reporting.reporter import Reporter
 from rxws.testing import FeedServer
 
@@ -37,24 +38,25 @@ class Taking:
         self.frames = frames_of(websocket, Reporter(asyncio.get_running_loop(), "feed"))
         self._wanted = asyncio.Event()
         self._taker = None
-        if self.frames.pushed is not None and is_pushed:
-            self.frames.pushed.take = self._take
-        self.reading = asyncio.create_task(self._read())
+        pushed = self.frames.pushed if is_pushed else None
+        reading = self._read(pushed)
+        self.reading = asyncio.ensure_future(reading if pushed is None else pushed.run(reading))
 
-    def _take(self, frame):
-        self._taker.set_result(frame)
-        self._wanted.clear()
-        if self.frames.pushed is not None:
-            self.frames.pushed.hold()
-
-    async def _read(self):
+    @types.coroutine
+    def _read(self, pushed):
         """Take frames as the reader does."""
         waiting = self.frames.waiting
         while True:
-            await self._wanted.wait()
-            frame = waiting.popleft() if waiting else await self.frames.next()
+            if pushed is not None:
+                yield from pushed.enter_task()
+            yield from self._wanted.wait()
+            if pushed is not None:
+                frame = yield IDLE
+            else:
+                frame = waiting.popleft() if waiting else (yield from self.frames.next().__await__())
             if frame is not None:
-                self._take(frame)
+                self._taker.set_result(frame)
+                self._wanted.clear()
 
     async def take(self):
         """Take the next frame, which must arrive within 10 s."""
