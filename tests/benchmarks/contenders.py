@@ -14,6 +14,7 @@ import time
 from collections.abc import AsyncIterable, Awaitable, Callable, Coroutine
 from dataclasses import dataclass
 from typing import Any, Final
+from urllib.parse import urlsplit
 
 import msgspec
 import picows.websockets
@@ -38,6 +39,8 @@ json_loads = json.loads
 msgspec_decode = msgspec.json.decode
 on_websockets = websockets.connect
 on_picows = picows.websockets.connect
+# An older checkout, which --compare measures, has only picows' own connection.
+on_pushed = rxws.picows.connect if "picows" in dir(rxws) else on_picows
 
 
 @dataclass(frozen=True)
@@ -130,9 +133,9 @@ class ResumingFeed(Feed):
         super().__init__(connect, url, resume=True, cursor="t")
 
 
-def ready_made(connect: Connect, url: str) -> rxws.ReactiveWebSocket[Any]:
-    """Make a feed of the ready-made class, so that rxws decodes."""
-    return rxws.ReactiveWebSocket(url, connect=connect, connect_options=OPTIONS)
+def ready_made(connect: Connect, url: str, **options: Any) -> rxws.ReactiveWebSocket[Any]:
+    """Make a feed of the ready-made class, so that rxws decodes; ``options`` are those of ``connect``."""
+    return rxws.ReactiveWebSocket(url, connect=connect, connect_options=OPTIONS | options)
 
 
 def bare(connect: Connect, decode: Decode, count: int, kind: str = "trade") -> Measure:
@@ -377,14 +380,11 @@ def replaced(count: int) -> Measure:
     return measure
 
 
-def on_picows_bounded(url: str, **options: Any) -> Any:
+async def on_pushed_bounded(url: str, **options: Any) -> Any:
     """Connect with picows and a kernel buffer of at most 256 KiB, because picows reads the whole buffer at once."""
-
-    async def open_socket(parsed: Any) -> socket.socket:
-        opened = socket.socket()
-        opened.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 2**17)  # The kernel doubles it.
-        opened.setblocking(False)
-        await asyncio.get_running_loop().sock_connect(opened, (parsed.host, parsed.port))
-        return opened
-
-    return picows.websockets.connect(url, socket_factory=open_socket, **options)
+    address = urlsplit(url)
+    opened = socket.socket()
+    opened.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 2**17)  # The kernel doubles it.
+    opened.setblocking(False)
+    await asyncio.get_running_loop().sock_connect(opened, (address.hostname, address.port))
+    return await on_pushed(url, sock=opened, **options)

@@ -16,7 +16,7 @@ from reactivex.subject import Subject
 
 import rxws
 
-from .contenders import OPTIONS, Connect, Feed, Measure, Run, msgspec_decode, on_websockets
+from .contenders import Connect, Feed, Measure, Run, on_websockets
 from .frames import SYMBOLS, order, symbol
 
 FANS = 1_000
@@ -138,81 +138,6 @@ def longest_wait(connect: Connect) -> Measure:
                 await asyncio.sleep(0)
                 longest = max(longest, time.process_time() - started)
         return longest * 1000
-
-    return measure
-
-
-SECONDS_OF_LATENCY = 2
-
-
-class Stamped:
-    """Records for each message how long ago its bytes arrived."""
-
-    def __init__(self, count: int) -> None:
-        self.arrived = 0.0
-        self.waits: list[float] = []
-        self.left = count
-        self.finished = asyncio.Event()
-
-    def watch(self, connection: Any) -> Any:
-        """Record the time when bytes arrive on a connection of websockets."""
-        receive = connection.data_received
-
-        def data_received(data: bytes) -> None:
-            self.arrived = time.perf_counter()
-            receive(data)
-
-        connection.data_received = data_received
-        return connection
-
-    def note(self, _message: Any = None) -> None:
-        """Record that a message has reached its consumer."""
-        self.waits.append(time.perf_counter() - self.arrived)
-        self.left -= 1
-        if not self.left:
-            self.finished.set()
-
-    def median(self) -> float:
-        """Return the median of the waits, in microseconds."""
-        return statistics.median(self.waits) * 1e6
-
-
-def bare_latency(rate: int) -> Measure:
-    """Measure the median time from the arrival of the bytes to the body of the bare loop, in microseconds."""
-
-    async def measure(run: Run) -> float:
-        count = rate * SECONDS_OF_LATENCY
-        stamped = Stamped(count)
-        connection = stamped.watch(await on_websockets(run.url, **OPTIONS))
-        await connection.send(order(count, rate=rate))
-        async for frame in connection:
-            msgspec_decode(frame)
-            stamped.note()
-            if not stamped.left:
-                break
-        await connection.close()
-        return stamped.median()
-
-    return measure
-
-
-def handler_latency(rate: int) -> Measure:
-    """Measure the median time from the arrival of the bytes to a handler beside 1,000 streams, in microseconds."""
-
-    async def measure(run: Run) -> float:
-        count = rate * SECONDS_OF_LATENCY
-        stamped = Stamped(count)
-
-        async def connect(url: str, **options: Any) -> Any:
-            return stamped.watch(await on_websockets(url, **options))
-
-        async with Feed(connect, run.url) as feed:
-            streams = [feed.stream_filter([{"s": f"T{number:04}USDT"}]) for number in range(SYMBOLS)]
-            feed.add_handler(stamped.note)
-            await feed.send(order(count, rate=rate))
-            await stamped.finished.wait()
-            del streams
-        return stamped.median()
 
     return measure
 

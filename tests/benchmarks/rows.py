@@ -7,7 +7,7 @@ import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from . import figures, over_nats, uses
+from . import figures, latency, over_nats, uses
 from .contenders import (
     Measure,
     ResumingFeed,
@@ -20,7 +20,8 @@ from .contenders import (
     looped,
     msgspec_decode,
     on_picows,
-    on_picows_bounded,
+    on_pushed,
+    on_pushed_bounded,
     on_websockets,
     replaced,
     routed,
@@ -118,10 +119,10 @@ class Row:
 
 # Contenders of several rows: a comparison of two checkouts measures each of them once.
 OURS_ON_WEBSOCKETS = subscribed(on_websockets, 150_000)
-OURS_ON_PICOWS = subscribed(on_picows, 300_000)
+OURS_ON_PICOWS = subscribed(on_pushed, 300_000)
 BARE_ON_WEBSOCKETS = bare(on_websockets, msgspec_decode, 150_000)
 BARE_ON_PICOWS = bare(on_picows, msgspec_decode, 500_000)
-ONE_STREAM = routed(on_picows, 300_000, 1)
+ONE_STREAM = routed(on_pushed, 300_000, 1)
 
 ROWS = [
     Row(
@@ -153,7 +154,7 @@ ROWS = [
         "consumed by 1,000 ``async for`` tasks, on picows",
         "the same",
         0.38,
-        iterated(on_picows, 200_000),
+        iterated(on_pushed, 200_000),
         BARE_ON_PICOWS,
     ),
     Row(
@@ -161,7 +162,7 @@ ROWS = [
         "one ``async for`` over everything, on picows",
         "the same",
         0.6,
-        looped(on_picows, 100_000),
+        looped(on_pushed, 100_000),
         BARE_ON_PICOWS,
     ),
     Row(
@@ -177,7 +178,7 @@ ROWS = [
         "1 % of the messages wanted, trades, on picows",
         "bare ``async for`` on picows with msgspec, which decodes all",
         None,
-        wanting_few(on_picows, 400_000),
+        wanting_few(on_pushed, 400_000),
         BARE_ON_PICOWS,
     ),
     Row(
@@ -185,19 +186,19 @@ ROWS = [
         "1 % of the messages wanted, depth messages of 2 KB, on picows",
         "the same",
         None,
-        wanting_few(on_picows, 60_000, "depth"),
+        wanting_few(on_pushed, 60_000, "depth"),
         bare(on_picows, msgspec_decode, 60_000, "depth"),
     ),
-    Row("disjoint", "10,000 disjoint streams", "1 stream", 0.9, routed(on_picows, 300_000, 10_000), ONE_STREAM),
+    Row("disjoint", "10,000 disjoint streams", "1 stream", 0.9, routed(on_pushed, 300_000, 10_000), ONE_STREAM),
     Row(
-        "disjoint-100000", "100,000 disjoint streams", "1 stream", 0.9, routed(on_picows, 300_000, 100_000), ONE_STREAM
+        "disjoint-100000", "100,000 disjoint streams", "1 stream", 0.9, routed(on_pushed, 300_000, 100_000), ONE_STREAM
     ),
     Row(
         "shared-pair",
         '1,000 streams of ``{"e": "trade", "s": …}``',
         'of ``{"s": …}``',
         None,
-        subscribed(on_picows, 300_000, shared={"e": "trade"}),
+        subscribed(on_pushed, 300_000, shared={"e": "trade"}),
         OURS_ON_PICOWS,
     ),
     Row(
@@ -205,7 +206,7 @@ ROWS = [
         "1,000 streams of ``{1: …}``, where messages are arrays",
         'of ``{"s": …}``, where messages are objects',
         0.5,
-        subscribed(on_picows, 300_000, key=1, kind="array"),
+        subscribed(on_pushed, 300_000, key=1, kind="array"),
         OURS_ON_PICOWS,
     ),
     Row(
@@ -213,18 +214,26 @@ ROWS = [
         '1,000 streams of ``{"s": …}``, where messages are msgspec Structs',
         "the same where they are dicts",
         0.5,
-        subscribed(on_picows, 300_000, make=TypedFeed),
+        subscribed(on_pushed, 300_000, make=TypedFeed),
         OURS_ON_PICOWS,
     ),
     Row(
         "transports", "1,000 streams on picows", "the same feed on websockets", None, OURS_ON_PICOWS, OURS_ON_WEBSOCKETS
     ),
     Row(
+        "picows-own",
+        "1,000 streams on ``rxws.picows.connect``",
+        "the same feed on ``picows.websockets.connect``",
+        None,
+        OURS_ON_PICOWS,
+        subscribed(on_picows, 300_000),
+    ),
+    Row(
         "resume",
         "1,000 streams of a feed that keeps its messages to resume, on picows",
         "of a feed that does not",
         0.5,
-        subscribed(on_picows, 300_000, make=ResumingFeed),
+        subscribed(on_pushed, 300_000, make=ResumingFeed),
         OURS_ON_PICOWS,
     ),
     Row(
@@ -232,7 +241,7 @@ ROWS = [
         "1,000 streams of a feed that measures latency (``sent_at``), on picows",
         "of a feed that does not",
         0.95,
-        subscribed(on_picows, 300_000, make=uses.TimedFeed),
+        subscribed(on_pushed, 300_000, make=uses.TimedFeed),
         OURS_ON_PICOWS,
     ),
     Row(
@@ -240,24 +249,24 @@ ROWS = [
         "a ``LatestTable`` of 1,000 keys that expire, on picows",
         "a dict that a subscriber fills",
         0.5,
-        uses.table(on_picows, 300_000),
-        uses.dict_of_latest(on_picows, 300_000),
+        uses.table(on_pushed, 300_000),
+        uses.dict_of_latest(on_pushed, 300_000),
     ),
     Row(
         "batches",
         "one ``async for`` over ``batches`` of 500, on picows",
         "over single messages",
         1.0,
-        uses.batched(on_picows, 100_000),
-        looped(on_picows, 100_000),
+        uses.batched(on_pushed, 100_000),
+        looped(on_pushed, 100_000),
     ),
     Row(
         "roll",
         "a feed that is recorded in files of 4 MiB, on picows",
         "in one compressed file",
         0.9,
-        uses.recorded(on_picows, 150_000, roll=uses.PART),
-        uses.recorded(on_picows, 150_000, roll=None),
+        uses.recorded(on_pushed, 150_000, roll=uses.PART),
+        uses.recorded(on_pushed, 150_000, roll=None),
     ),
     Row(
         "lines",
@@ -312,7 +321,7 @@ ROWS = [
         "the same on picows, with a receive buffer of 256 KiB",
         "the same",
         5.0,
-        figures.memory_growth(on_picows_bounded),
+        figures.memory_growth(on_pushed_bounded),
         cost_unit="MiB",
         at_most=True,
         rounds=1,
@@ -359,31 +368,29 @@ ROWS = [
         "the same on picows",
         "",
         25.0,
-        figures.longest_wait(on_picows),
+        figures.longest_wait(on_pushed),
         cost_unit="ms",
         at_most=True,
         rounds=3,
         is_steady=False,
     ),
-    Row(
-        "latency-1000",
-        "time from the arrival of the bytes to a handler at 1,000 messages/s, median",
-        "to the body of the bare loop",
-        None,
-        figures.handler_latency(1_000),
-        figures.bare_latency(1_000),
-        at_most=True,
-        is_steady=False,
-    ),
-    Row(
-        "latency-50000",
-        "the same at 50,000 messages/s",
-        "the same",
-        None,
-        figures.handler_latency(50_000),
-        figures.bare_latency(50_000),
-        at_most=True,
-        is_steady=False,
+    *(
+        Row(
+            f"latency-{transport}{rate}{'' if digits == '50' else f'-{digits}'}",
+            f"time from the bytes' arrival to a handler at {rate:,} messages/s on {library}, {words}",
+            f"to the body of the bare loop on {library}",
+            None,
+            latency.of_handler(ours, rate, float(f"0.{digits}")),
+            latency.of_bare_loop(theirs, rate, float(f"0.{digits}")),
+            at_most=True,
+            is_steady=False,
+        )
+        for transport, library, ours, theirs in (
+            ("", "websockets", on_websockets, on_websockets),
+            ("picows-", "picows", on_pushed, on_picows),
+        )
+        for rate in (1_000, 50_000)
+        for digits, words in (("50", "median"), ("99", "99th percentile"), ("999", "99.9th percentile"))
     ),
     Row(
         "subject",
@@ -417,7 +424,7 @@ ROWS = [
         "the same on picows",
         "",
         15.0,
-        over_nats.relayed(on_picows, 60_000),
+        over_nats.relayed(on_pushed, 60_000),
         at_most=True,
         rounds=3,
     ),

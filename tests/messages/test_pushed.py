@@ -218,11 +218,12 @@ async def test_frame_is_rejected_when_a_plain_hook_raises():
 
 
 async def test_program_ends_when_a_consumer_exits():
-    """SystemExit of a consumer ends the program from the reader's task, and does not reach the connection's callback."""
-    pushed = []
+    """SystemExit of a consumer ends the program from the reader's task; the connection's callback does not see it."""
+    pushed, readers = [], []
 
     async def program():
         reading = await Reading().begun()
+        readers.append(reading.connection.reader)
 
         def leave(message):
             if message == "exit":
@@ -236,6 +237,7 @@ async def test_program_ends_when_a_consumer_exits():
     def run():
         with pytest.raises(SystemExit):
             asyncio.run(program())
+        assert isinstance(readers[0].exception(), SystemExit)
 
     await asyncio.to_thread(run)
     assert pushed == ["1", "exit"]
