@@ -34,9 +34,12 @@ STEP: Final = 500
 MOST_SHOWN: Final = 10
 """The largest numbers of gaps, holes and lines that are listed."""
 
+MANY_DOUBLES: Final = 0.25
+"""The share of messages that are doubles from which on a key is probably missing."""
+
 _EPILOG: Final = """\
 example:
-  rxws audit feed.jsonl.gz --sequence n --key s
+  rxws audit feed.jsonl.gz --sequence n --key e --key s
 
 exit codes: 0 whole; 1 something is missing or damaged; 2 a file cannot be read,
 or wrong arguments; 130 Ctrl-C; 143 SIGTERM."""
@@ -56,7 +59,9 @@ def add(declare: Declare) -> None:
     parser.set_defaults(command=audit, prog=parser.prog)
     parser.add_argument("path", metavar="PATH", help="file that rxws record wrote, or a folder of such files")
     parser.add_argument("--sequence", metavar="K", type=key, help="key of consecutive numbers; a.b is a path")
-    parser.add_argument("--key", metavar="K", type=key, help="key whose values are numbered separately: a symbol")
+    parser.add_argument(
+        "--key", metavar="K", type=key, action="append", help="key whose values are numbered separately; repeatable"
+    )
     parser.add_argument("--json", action="store_true", help="print one JSON object for each file")
 
 
@@ -111,9 +116,9 @@ def _report(output: Output, path: object, error: Exception) -> None:
     output.report(printable(f"rxws audit: error: {path}: {text}"))
 
 
-async def _audited(path: Path, sequence: Hashable, key_: Hashable) -> Audit:
+async def _audited(path: Path, sequence: Hashable, keys: list[Hashable] | None) -> Audit:
     with read(path) as reading:
-        auditor = Auditor(reading, sequence, key_)
+        auditor = Auditor(reading, sequence, keys[0] if keys is not None and len(keys) == 1 else keys)
         for number, _ in enumerate(auditor, start=1):
             if number % STEP == 0:
                 await asyncio.sleep(0)
@@ -144,11 +149,17 @@ def _text(path: Path, found: Audit) -> str:
     numbers = "" if found.missing is None else f"{len(found.holes):,}: {found.missing:,} messages, "
     lines.append(f"  unexplained    {numbers}{found.unexplained:,.3f} s")
     for hole in found.holes[:MOST_SHOWN]:
-        of_key = "" if hole.key is None else f"{hole.key}: "
+        of_key = (
+            ""
+            if hole.key is None
+            else f"{', '.join(map(str, hole.key)) if isinstance(hole.key, tuple) else hole.key}: "
+        )
         lines.append(f"    {_moment(hole.time)}  {of_key}{hole.first} to {hole.last}")
     lines += _more(len(found.holes))
     if found.doubles is not None:
         lines.append(f"  doubles        {found.doubles:,}")
+    if found.holes and (found.doubles or 0) > MANY_DOUBLES * found.messages:
+        lines.append("  (numbers that go back and forth: name all keys that are numbered separately with --key)")
     lines.append(f"  damaged lines  {len(found.damaged_lines):,}{_list(found.damaged_lines)}")
     if found.cut_short:
         lines.append(f"  cut short      {_count(found.cut_short, 'session')}")

@@ -141,7 +141,7 @@ def check_broker() -> None:
     try:
         rxws.nats  # noqa: B018
     except ModuleNotFoundError as error:
-        raise RxwsError(f"NATS needs nats-py: pip install 'rxws[nats]' ({error})") from error
+        raise RxwsError(f"NATS needs nats-py: pip install nats-py ({error})") from error
 
 
 def broker_options(options: argparse.Namespace) -> dict[str, Any]:

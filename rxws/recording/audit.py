@@ -126,8 +126,8 @@ class Auditor(Iterator[None]):
     Args:
         entries: the entries of a recording.
         sequence: the key or path of the messages' numbers, which grow by one; None if there are none.
-        key: the key or path of a field, such as a symbol, for whose values messages are numbered separately; None if
-            all messages have one count.
+        key: the key or path of a field, such as a symbol, for whose values messages are numbered separately, or a list
+            of several, whose values together are numbered; None if all messages have one count.
 
     Example::
 
@@ -138,7 +138,9 @@ class Auditor(Iterator[None]):
         print(auditor.result(reading.bad_lines).is_whole)
     """
 
-    def __init__(self, entries: Iterable[Entry], sequence: Hashable = None, key: Hashable = None) -> None:
+    def __init__(
+        self, entries: Iterable[Entry], sequence: Hashable = None, key: Hashable | list[Hashable] = None
+    ) -> None:
         self._sequence = sequence
         self._key = key
         self._moments = moments(self._counted(entries))
@@ -266,7 +268,12 @@ class Auditor(Iterator[None]):
             for message in messages:
                 number = _whole(look_up(message, self._sequence))
                 if number is not None:
-                    self._take_number(_hashable(look_up(message, self._key) if self._key is not None else None), number)
+                    self._take_number(self._key_of(message), number)
+
+    def _key_of(self, message: Any) -> Hashable:
+        if isinstance(self._key, list):
+            return tuple(_hashable(look_up(message, each)) for each in self._key)
+        return None if self._key is None else _hashable(look_up(message, self._key))
 
     def _take_number(self, key: Hashable, number: int) -> None:
         self._numbered += 1

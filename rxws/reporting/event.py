@@ -66,4 +66,4 @@ def next_attempt(delay: float | None) -> str:
     """Return the words for a next attempt after ``delay`` seconds. None means that no attempt follows."""
     if delay is None:
         return "giving up"
-    return f"retrying in {delay:.1f} s" if delay else "retrying at once"
+    return f"retrying in {delay:.1f} s" if delay >= 0.05 else "retrying at once"

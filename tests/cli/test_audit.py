@@ -13,7 +13,7 @@ from rxws import cli
 from rxws.recording.entries import Origin
 from rxws.recording.sessions import RollingSession
 from tests.recording.test_audit import connected, gap, lost, numbers
-from tests.recording.test_recording import end, start, write
+from tests.recording.test_recording import end, frame, start, write
 
 
 @pytest.fixture
@@ -125,6 +125,20 @@ def test_audit_of_a_folder_with_a_file_that_cannot_be_read(whole, capsys):
     assert out.startswith(f"{whole}: whole\n")
     assert err.startswith(f"rxws audit: error: {bad}: ")
     assert len(err.splitlines()) == 1
+
+
+def test_numbers_of_several_keys_are_separate(tmp_path, capsys):
+    """With ``--key`` twice, each pair of values has its own numbers. Without, the output says what is missing."""
+    messages = [{"e": e, "s": "A", "n": n} for n in range(1, 6) for e in ("trade", "book") if (e, n) != ("book", 3)]
+    path = write(tmp_path / "two.jsonl", start(), *(frame(1.0 + n, each) for n, each in enumerate(messages)), end(20.0))
+    code, out, _ = printed(capsys, path, "--sequence", "n", "--key", "e", "--key", "s")
+    assert code == 1
+    assert "book, A: 3 to 3" in out
+    assert "doubles        0" in out
+    assert "name all keys" not in out
+    messages = [{"e": e, "n": n + (e == "book")} for n in range(1, 9, 3) for e in ("trade", "book", "trade")]
+    path = write(tmp_path / "one.jsonl", start(), *(frame(1.0 + n, each) for n, each in enumerate(messages)), end(20.0))
+    assert "name all keys that are numbered separately with --key" in printed(capsys, path, "--sequence", "n")[1]
 
 
 @pytest.mark.parametrize("content", ["", "no recording\n"])
