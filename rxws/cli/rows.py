@@ -15,7 +15,7 @@ MOST_CELLS: Final = 16
 """Messages with more keys are printed as JSON."""
 
 LONGEST: Final = 40
-"""Messages with a longer value are printed as JSON."""
+"""Messages with a longer key or value are printed as JSON."""
 
 MOST_KINDS: Final = 100
 """The number of combinations of keys that are aligned."""
@@ -52,7 +52,9 @@ class Pairs:
         """Return a message as a row, or None if it is better printed as JSON, because it is not flat."""
         if not isinstance(message, dict) or not 0 < len(message) <= MOST_CELLS:
             return None
-        if not all(type(value) in _STYLES and len(str(value)) <= LONGEST for value in message.values()):
+        if not all(type(value) in _STYLES and _length(value) <= LONGEST for value in message.values()):
+            return None
+        if any(len(key) > LONGEST for key in message):
             return None
         keys = tuple(message)
         if keys not in self._widths and len(self._widths) >= MOST_KINDS:
@@ -100,6 +102,13 @@ class Table:
     def _aligned(self, column: int, text: str) -> str:
         width = self._widths[column]
         return f"{text.rjust(width) if self._is_number[column] else text.ljust(width)}  "
+
+
+def _length(value: Any) -> int:
+    if isinstance(value, str):
+        return len(value)
+    # Python refuses to convert a very long int. A digit has more than three bits.
+    return value.bit_length() // 3 if type(value) is int else len(str(value))
 
 
 def _word(value: Any, ascii: bool) -> str:  # noqa: A002

@@ -58,7 +58,18 @@ def test_pair_is_what_a_filter_takes(value):
 
 @pytest.mark.parametrize(
     "message",
-    [[1], 5, "x", {}, {"a": [1]}, {"a": {"b": 1}}, {"a": "x" * 41}, dict.fromkeys(map(str, range(MOST_CELLS + 1)))],
+    [
+        [1],
+        5,
+        "x",
+        {},
+        {"a": [1]},
+        {"a": {"b": 1}},
+        {"a": "x" * 41},
+        {"a" * 41: 1},
+        {"a": 10**5000},
+        dict.fromkeys(map(str, range(MOST_CELLS + 1))),
+    ],
 )
 def test_message_is_no_row_when_it_is_not_flat_or_too_long(message):
     """A message that is no object, or has nested, many or long values, is printed as JSON."""
