@@ -159,6 +159,8 @@ class Auditor(Iterator[None]):
         # messages before its first message.
         self._undecided: int | None = None
         self._silence: tuple[float, float] | None = None
+        # Whether the last frame was an empty text.
+        self._is_empty = False
 
     def __next__(self) -> None:
         seconds, what = next(self._moments)
@@ -232,6 +234,9 @@ class Auditor(Iterator[None]):
         elif isinstance(event, Gap):
             if self._heard is not None:
                 self._ledger.extend(self._heard)
+            if event.reason == "source" and self._is_empty:
+                # The frame before was no message: a NatsFeed has an empty frame where messages are missing.
+                self._messages -= 1
             start, missing = event.start, None if self._sequence is None else 0
             if event.reason == "recording" and self._heard is not None:
                 # It is unknown how long a connection stayed complete after its last message.
@@ -256,7 +261,7 @@ class Auditor(Iterator[None]):
     # Messages
 
     def _take_frame(self, raw: str | bytes, received: int, connection: int, kept: tuple[bool, ...] | None) -> None:
-        before, self._heard = self._heard, received / 1e9
+        before, self._heard, self._is_empty = self._heard, received / 1e9, raw == ""
         if connection == self._undecided and self._silence is None and before is not None:
             self._silence = min(before, self._heard), self._heard
         self._begin(self._heard)
