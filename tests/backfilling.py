@@ -10,11 +10,10 @@ The exchange is cut at random moments, for random times, in virtual time. What i
 
 from __future__ import annotations
 
-import argparse
 import asyncio
+import functools
 import random
 import sys
-import time
 from collections import Counter
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
@@ -22,7 +21,8 @@ from typing import Any
 
 import rxws
 from rxws import Gap, demo
-from rxws.pytest_plugin import virtual_loop
+
+from .support.cuts import parse_cuts, timed
 
 __all__ = ["WAYS", "Result", "play"]
 
@@ -159,22 +159,13 @@ async def _lack(exchange: demo.DemoExchange, rng: random.Random, before: dict[st
 
 def main() -> int:
     """Play, and print the results. Return 1 if one is not sound."""
-    parser = argparse.ArgumentParser(prog="python -m tests.backfilling")
-    parser.add_argument("--cuts", type=int, default=200, help="how many cuts in each way (default: 200)")
-    parser.add_argument("--seed", type=int, default=0, help="the seed (default: 0)")
-    parser.add_argument("--rate", type=float, default=1_000, help="messages a second (default: 1000)")
-    parser.add_argument("--way", choices=WAYS, help="one way only")
-    options = parser.parse_args()
-    is_sound = True
-    for way in [options.way] if options.way else WAYS:
-        started = time.process_time()
+    options, is_sound = parse_cuts("tests.backfilling", WAYS, cuts=200, rate=1_000), True
+    for way in options.ways:
         cuts = max(1, options.cuts // 10) if way == "lacking" else options.cuts
-        with asyncio.Runner(loop_factory=virtual_loop) as runner:
-            result = runner.run(play(way, cuts, seed=options.seed, rate=options.rate))
+        result, took = timed(functools.partial(play, way, cuts, seed=options.seed, rate=options.rate))
         is_right = result.is_sound and (result.gaps == cuts if way == "lacking" else not result.gaps)
         is_sound = is_sound and is_right
-        seconds = time.process_time() - started
-        print(f"{way}: {result} in {seconds:.0f} s of processor time{'' if is_right else ' - WRONG'}", flush=True)
+        print(f"{way}: {result} {took}{'' if is_right else ' - WRONG'}", flush=True)
     return not is_sound
 
 

@@ -10,11 +10,11 @@ feed delivered; the comparison knows only the numbers of the exchange's messages
 
 from __future__ import annotations
 
-import argparse
 import asyncio
+import functools
+import itertools
 import random
 import sys
-import time
 from collections import defaultdict
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
@@ -23,7 +23,8 @@ from typing import Any
 
 import rxws
 from rxws import Gap, Resumed, demo
-from rxws.pytest_plugin import virtual_loop
+
+from .support.cuts import parse_cuts, timed
 
 __all__ = ["WAYS", "Result", "play"]
 
@@ -199,27 +200,15 @@ async def living(way: str, rate: float, result: Result) -> AsyncIterator[demo.De
 
 def main() -> int:
     """Play, and print the results. Return 1 if a message was lost without a gap, arrived twice, or was out of order."""
-    parser = argparse.ArgumentParser(prog="python -m tests.resuming")
-    parser.add_argument("--cuts", type=int, default=500, help="how many cuts in each way (default: 500)")
-    parser.add_argument("--seed", type=int, default=0, help="the seed (default: 0)")
-    parser.add_argument("--rate", type=float, default=5_000, help="messages a second (default: 5000)")
-    parser.add_argument("--way", choices=WAYS, help="one way only")
-    options = parser.parse_args()
-    is_sound = True
-    for way in [options.way] if options.way else [*WAYS]:
-        for forgets in (False, True):
-            started = time.process_time()
-            cuts = options.cuts if not forgets else max(1, options.cuts // 10)
-            with asyncio.Runner(loop_factory=virtual_loop) as runner:
-                result = runner.run(play(way, cuts, seed=options.seed, rate=options.rate, forgets=forgets))
-            expected = result.cuts if forgets else 0
-            is_right = result.is_sound and result.gaps == expected
-            is_sound = is_sound and is_right
-            print(
-                f"{way}{', forgets' if forgets else ''}: {result} in {time.process_time() - started:.0f} s of processor"
-                f" time{'' if is_right else f' - WRONG, expected {expected} gaps'}",
-                flush=True,
-            )
+    options, is_sound = parse_cuts("tests.resuming", WAYS, cuts=500, rate=5_000), True
+    for way, forgets in itertools.product(options.ways, (False, True)):
+        cuts = options.cuts if not forgets else max(1, options.cuts // 10)
+        result, took = timed(functools.partial(play, way, cuts, seed=options.seed, rate=options.rate, forgets=forgets))
+        expected = result.cuts if forgets else 0
+        is_right = result.is_sound and result.gaps == expected
+        is_sound = is_sound and is_right
+        wrong = "" if is_right else f" - WRONG, expected {expected} gaps"
+        print(f"{way}{', forgets' if forgets else ''}: {result} {took}{wrong}", flush=True)
     return not is_sound
 
 

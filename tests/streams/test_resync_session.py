@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import random
+from contextlib import asynccontextmanager
 
 import pytest
 
@@ -29,6 +30,21 @@ async def publish(server, seconds=1.0, every=0.05):
     for _ in range(round(seconds / every)):
         server.publish()
         await asyncio.sleep(every)
+
+
+@asynccontextmanager
+async def kept_book(sequence, lags=(), **options):
+    """A server, a connected feed of it, the result of ``resync``, and the book that takes its items.
+
+    The channel is subscribed by ``multiplex``, unless ``on_open`` subscribes it.
+    """
+    async with BookServer() as server, rxws.ReactiveWebSocket(server.server.url, **options) as feed:
+        server.lags = dict(enumerate(lags, 1))
+        stream = feed.stream_filter([{"s": "a"}]) if options.get("on_open") else multiplexed(feed)
+        resynced, book = stream.resync(SNAPSHOTS, sequence=sequence), TakenBook()
+        resynced.subscribe(book.take)
+        await feed.wait_connected()
+        yield server, feed, resynced, book
 
 
 async def settle(seconds=0.5):
@@ -116,10 +132,7 @@ async def test_book_begins_when_its_channel_is_subscribed_for_another_stream_alr
 @NUMBERS
 async def test_book_starts_over_when_the_connection_was_lost(sequence):
     """After a lost connection the snapshot of the new one begins the book, without another subscription."""
-    async with BookServer() as server, rxws.ReactiveWebSocket(server.server.url) as feed:
-        resynced, book = multiplexed(feed).resync(SNAPSHOTS, sequence=sequence), TakenBook()
-        resynced.subscribe(book.take)
-        await feed.wait_connected()
+    async with kept_book(sequence) as (server, _feed, resynced, book):
         await publish(server)
         server.server.reset()
         # The server restarts its count.
@@ -135,12 +148,7 @@ async def test_book_starts_over_when_the_connection_was_lost(sequence):
 @pytest.mark.parametrize("lags", [(0.0, 0.0), (0.0, 0.3), (0.3, 0.0)])
 async def test_book_continues_in_a_rotation(sequence, lags, on_open):
     """The snapshot of the new connection in a rotation is discarded, whichever connection lags."""
-    async with BookServer() as server, rxws.ReactiveWebSocket(server.server.url, on_open=on_open) as feed:
-        server.lags = dict(enumerate(lags, 1))
-        stream = feed.stream_filter([{"s": "a"}]) if on_open else multiplexed(feed)
-        resynced, book = stream.resync(SNAPSHOTS, sequence=sequence), TakenBook()
-        resynced.subscribe(book.take)
-        await feed.wait_connected()
+    async with kept_book(sequence, lags, on_open=on_open) as (server, feed, resynced, book):
         await publish(server)
         rotating = asyncio.ensure_future(feed.rotate())
         await publish(server, 8)
@@ -156,11 +164,7 @@ async def test_book_continues_in_a_rotation(sequence, lags, on_open):
 @pytest.mark.parametrize("late", [0.0, 0.2, 0.6, 2.0])
 async def test_book_is_right_when_it_restarts_in_an_overlap(sequence, lags, late):
     """``restart`` in an overlap delivers a snapshot and the changes that follow it, whichever connection lags."""
-    async with BookServer() as server, rxws.ReactiveWebSocket(server.server.url, handover_settle=2.5) as feed:
-        server.lags = dict(enumerate(lags, 1))
-        resynced, book = multiplexed(feed).resync(SNAPSHOTS, sequence=sequence), TakenBook()
-        resynced.subscribe(book.take)
-        await feed.wait_connected()
+    async with kept_book(sequence, lags, handover_settle=2.5) as (server, feed, resynced, book):
         await publish(server, 11)
         rotating = asyncio.ensure_future(feed.rotate())
         await publish(server, late)
@@ -179,10 +183,7 @@ async def test_book_is_right_when_it_restarts_in_an_overlap(sequence, lags, late
 @NUMBERS
 async def test_book_is_right_when_a_rotation_follows_an_unanswered_subscription(sequence):
     """No change is missing if a rotation begins while the new subscription of the book is not acknowledged yet."""
-    async with BookServer() as server, rxws.ReactiveWebSocket(server.server.url) as feed:
-        resynced, book = multiplexed(feed).resync(SNAPSHOTS, sequence=sequence), TakenBook()
-        resynced.subscribe(book.take)
-        await feed.wait_connected()
+    async with kept_book(sequence) as (server, feed, resynced, book):
         await publish(server)
         server.unanswered = 1
         resynced.restart("checksum")
