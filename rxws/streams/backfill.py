@@ -16,7 +16,7 @@ from ..messages.filters import Filter
 from ..observables.loop_context import LoopContext
 from ..reporting.cancellation import FAILURES, is_being_cancelled
 from ..reporting.events import Gap, Overflowed
-from .history import History, pages_of
+from .history import History, Pages
 from .holes import Delivered, HoleTracker, Lost
 from .sequence import HELD_MAX
 from .session import Session, Source, Synchronized
@@ -106,7 +106,7 @@ class HistorySession(Session):
         self._filling = filling
         self._delivered = Delivered(numbering.identity)
         self._trackers: dict[Hashable, HoleTracker] = {}
-        self._slots = asyncio.Semaphore(filling.concurrency)
+        self._pages = Pages(filling.concurrency, filling.timeout)
         # The keys whose holes are being filled.
         self._filled: set[Hashable] = set()
         self._watch: asyncio.Task[None] | None = None
@@ -230,11 +230,14 @@ class HistorySession(Session):
         try:
             while not tracker.in_sync:
                 try:
-                    async with asyncio.timeout(self._filling.timeout), self._slots:
+                    async with asyncio.timeout(self._filling.timeout):
                         await self._attempts(key, tracker, name)
                 except TimeoutError:
                     after, before = tracker.bounds
-                    error = LookupError(f"the history lacks messages after {after} and before {before}")
+                    text = f"the history lacks messages after {after} and before {before}"
+                    if not tracker.was_asked:
+                        text = f"the history was not asked in time: {len(self._filled)} keys wait (see concurrency=)"
+                    error = LookupError(text)
                     self._context.reporter.failed(name, None, error, "; a Gap is in their place")
                     self._deliver(tracker.give_up())
         finally:
@@ -262,10 +265,10 @@ class HistorySession(Session):
             self._deliver(tracker.settle(was_answered=was_answered))
 
     async def _ask(self, key: Hashable, tracker: HoleTracker) -> None:
-        after, before = tracker.begin()
         passes, key_of = self._numbering.passes, self._numbering.key_of
         useless, progress = 0, tracker.progress
-        async for page in pages_of(self._filling.history(*(() if key_of is None else (key,)), after, before)):
+        keys = () if key_of is None else (key,)
+        async for page in self._pages.of(lambda: self._filling.history(*keys, *tracker.begin())):
             for message in page:
                 if passes(message) and (key_of is None or key_of(message) == key):
                     self._deliver(tracker.fill(message))

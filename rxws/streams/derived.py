@@ -61,7 +61,8 @@ class DerivedObservables(AsyncObservable[T], Generic[T]):
                 that returns a list of messages, or a function that returns an async iterator of such lists. They are in
                 the form and the order of the live ones, with numbers greater than ``after`` and less than ``before``.
                 With ``before=None`` they go up to now. Messages with other numbers, of other keys, or that do not pass
-                the stream's filter, are ignored, and so are repeated ones. A page may take 10 s.
+                the stream's filter, are ignored, and so are repeated ones. A page may take 10 s, and at most half of
+                ``timeout``.
             sequence: the number of a message, as a key or a path; a list of two of these, for the first and the last
                 number of a message; or a function of the message that returns a number or the pair. Each is an int, or
                 an int as a str.
@@ -72,7 +73,7 @@ class DerivedObservables(AsyncObservable[T], Generic[T]):
                 proves that nothing is missing by containing the messages at both ends, and messages with equal numbers
                 are distinguished by the feed's ``identity``, or by whether they are equal.
             timeout: seconds for which messages wait at most for one hole.
-            concurrency: the number of keys for which the history is asked at the same time.
+            concurrency: the number of keys for which a page of the history is fetched at the same time.
 
         Raises:
             TypeError: an argument has the wrong type, or ``resync`` was called on this stream.

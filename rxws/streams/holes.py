@@ -92,11 +92,12 @@ class HoleTracker(SequenceTracker[Any]):
         gap: the Gap of the feed because of which messages may be missing; None if there was none.
         holes: number of holes so far.
         copies: number of live messages that were dropped because they had been delivered.
+        was_asked: whether the history was asked for the messages of the last hole.
     """
 
     __slots__ = (
         *("_after", "_contiguous", "_delivered", "_found", "_is_fresh", "_key", "_newest", "_reaches", "_starts"),
-        *("copies", "gap", "holes", "is_due", "is_suspect"),
+        *("copies", "gap", "holes", "is_due", "is_suspect", "was_asked"),
     )
 
     def __init__(
@@ -106,6 +107,7 @@ class HoleTracker(SequenceTracker[Any]):
         self.in_sync = self.is_suspect = self.is_due = True
         self.gap: Gap | None = None
         self.holes = self.copies = 0
+        self.was_asked = False
         self._contiguous = contiguous
         self._key = key
         self._delivered = delivered
@@ -133,7 +135,7 @@ class HoleTracker(SequenceTracker[Any]):
 
     def open(self) -> None:
         """Begin a hole. This is also called if no message arrived for a while after a Gap."""
-        self.in_sync = self.is_due = self._starts = self._reaches = False
+        self.in_sync = self.is_due = self._starts = self._reaches = self.was_asked = False
         self.holes += 1
 
     def apply(self, message: Any) -> list[Any]:
@@ -188,6 +190,7 @@ class HoleTracker(SequenceTracker[Any]):
     def begin(self) -> tuple[int | None, int | None]:
         """Begin an attempt to fill the hole, and return the numbers between which messages are missing."""
         self._newest, self._after, self._is_fresh = -math.inf, self._last, True
+        self.was_asked = True
         return self.bounds
 
     def fill(self, message: Any) -> list[Any]:

@@ -179,6 +179,54 @@ async def test_requests_are_limited_to_concurrency():
         assert (most, len(got)) == (2, 7)
 
 
+@pytest.mark.parametrize("kind", ["hangs", "never ends", "raises"])
+async def test_key_whose_history_is_bad_does_not_make_others_wait(kind):
+    """Even if one page is fetched at a time, the other keys wait for a page at most, and lose nothing."""
+
+    async def history(key, after, before):
+        if key == "bad" and after is not None:
+            if kind == "raises":
+                raise OSError("down")
+            while kind == "hangs":
+                await asyncio.sleep(1)
+            for number in range(1, 1_000):
+                await asyncio.sleep(0.05)
+                yield [{"n": -number, "s": key}]
+        yield [] if after is None else [{"n": n, "s": key} for n in range(after + 1, before)]
+
+    async with Numbered() as feed:
+        _, got = await started(feed, history, key="s", concurrency=1, timeout=8)
+        for key in ("bad", "a", "b"):
+            feed.come(1, s=key)
+        await settle()
+        for key in ("bad", "a", "b"):
+            feed.come(9, s=key)
+        await settle(4.5)
+        for key in ("a", "b"):
+            assert [each["n"] for each in got if each["s"] == key] == [*range(1, 10)]
+        await settle(5)
+        assert numbers(got)[-2:] == ["history", 9]
+
+
+async def test_history_that_is_not_asked_in_time():
+    """If too many keys wait, the report says so, and not that the history lacks messages."""
+
+    async def history(key, after, before):
+        await asyncio.sleep(0 if after is None else 1)
+        return []
+
+    async with Numbered() as feed:
+        await started(feed, history, key="s", concurrency=1, timeout=4)
+        for number in (1, 3):
+            for key in "abcdefgh":
+                feed.come(number, s=key)
+            await settle()
+        await settle(5)
+        texts = [str(event.error) for event in feed.record.of(CallbackFailed)]
+        assert sum("lacks messages after 1 and before 3" in text for text in texts) in (3, 4)
+        assert sum("was not asked in time" in text and "see concurrency=" in text for text in texts) in (4, 5)
+
+
 async def test_history_in_pages():
     """An async iterator gives pages, which may overlap, go beyond both bounds, and have other keys."""
 
