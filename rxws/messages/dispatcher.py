@@ -105,7 +105,9 @@ class FrameDispatcher:
 
     def deliver_from(self, inbound: Inbound) -> None:
         """From now on, deliver the messages of this connection as soon as they arrive."""
-        inbound.deliver(self.direct_sink(inbound) if self._watches or self.recent is not None else None)
+        # Without a sink the reader itself keeps the messages.
+        compares = self.recent is not None and self.recent.numbers is not None
+        inbound.deliver(self.direct_sink(inbound) if self._watches or compares else None)
 
     def watch_arrivals(self, connections: Iterable[Inbound]) -> None:
         """From now on, look up each message among the names and the ends of channels on its connection."""

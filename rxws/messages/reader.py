@@ -93,6 +93,7 @@ class Reader:
         inbound, dispatcher, clock = self._inbound, self._dispatcher, self._loop.time
         parse, defer, is_copy, reply = self._parse, self._defer, inbound.is_copy, dispatcher.hooks.reply
         route, counters = dispatcher.router.route, dispatcher.reporter.counters
+        keep = None if dispatcher.recent is None else dispatcher.recent.add
         # These two objects are never replaced, so read the attributes only once. `watching` is empty while frames have
         # no subscribers, `expected` while no reply is awaited.
         watching, expected = dispatcher.frames.subscriptions, inbound.pending_replies
@@ -147,6 +148,8 @@ class Reader:
                         if self._is_unheard:
                             self._hear(message)
                         counters.message_size = size
+                        if keep is not None:
+                            keep(frame, message)
                         route(message)
                     elif dispatcher.dispatch(inbound, frame, message, received) and self._is_unheard:
                         self._hear(message, is_delivered=counters.messages > self._delivered_before)

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 from collections import deque
-from collections.abc import Callable, Hashable, Iterable, Iterator
+from collections.abc import Callable, Hashable, Iterable, Iterator, Reversible
 from typing import Any, Final
 
 from ..reporting.reporter import Reporter
@@ -22,9 +23,9 @@ BYTES_MAX: Final = 64 << 20
 #: The number of newest answers to sent messages that are remembered, because ``delivered`` leaves them out.
 ANSWERS_MAX: Final = 1_000
 
-#: The number of lists in which messages are kept. A whole list is dropped at a time, so keeping a message costs only
-#: one append.
-CHUNKS: Final = 10
+#: The number of parts of the ring. The cursors of a part are saved together before its messages leave the ring, so
+#: keeping a message costs little more than one append.
+PARTS: Final = 10
 
 #: The channel to pass for the cursor of the whole feed.
 WHOLE_FEED: Final = object()
@@ -32,11 +33,15 @@ WHOLE_FEED: Final = object()
 #: Kept in place of an answer: the cursor of this channel was forgotten then.
 _FORGOTTEN: Final = object()
 
+#: A frame, its message, and WHOLE_FEED; or an empty frame, an answer, and its channel.
+_Entry = tuple[Frame, Any, Hashable]
+
 
 class RecentMessages:
     """A ring of the newest delivered frames with their messages. It finds the newest cursor in them on demand.
 
     Attributes:
+        add: keeps a delivered frame and its message, which may be a ``Many``; called for every frame of a feed.
         field: the field of a message that is its cursor; None: a message is its own cursor.
         was_asked: whether ``cursor`` was called.
         numbers: compares the numbers of the messages; None: they are not compared.
@@ -69,12 +74,12 @@ class RecentMessages:
         self._answers: Final[deque[Any]] = deque(maxlen=ANSWERS_MAX)
         # The newest cursors among the messages that were dropped.
         self._dropped: dict[Hashable, Any] = {}
-        self._chunks: Final[deque[list[tuple[Frame | None, Any, Hashable]]]] = deque([[]])
-        self._newest = self._chunks[-1]
-        self._size = 0
-        # The limits of a chunk.
-        self._messages_max: Final = MESSAGES_MAX // CHUNKS
-        self._bytes_max: Final = BYTES_MAX // CHUNKS
+        # Frames with their messages, and answers with their channels. In a full ring one entry leaves when another is
+        # added. So the memory is used again at once, and the garbage collector seldom runs.
+        self._ring: Final[deque[_Entry]] = deque(maxlen=MESSAGES_MAX)
+        # The number of entries in each complete part of the ring.
+        self._parts: Final[deque[int]] = deque()
+        self.add: Final = self._adder()
         # The number of the connection that delivers, or that delivered last.
         self._delivering = 0
         # The number of a newer connection, and its answers by channel. They count only from the time when it delivers,
@@ -82,12 +87,31 @@ class RecentMessages:
         self._newer = 0
         self._answers_of_newer: dict[Hashable, Any] = {}
 
-    def add(self, frame: Frame, message: Any) -> None:
-        """Keep a delivered frame and its message, which may be a ``Many``. Called for every frame of a feed."""
-        self._newest.append((frame, message, WHOLE_FEED))
-        self._size += len(frame)
-        if len(self._newest) >= self._messages_max or self._size >= self._bytes_max:
-            self._begin_chunk()
+    def _adder(self) -> Callable[..., None]:
+        # This is a closure and not a method, because it runs for every message, and a closure reads no attributes.
+        append, count_max, size_max = self._ring.append, MESSAGES_MAX // PARTS, BYTES_MAX // (PARTS + 1)
+        count = size = 0
+
+        def add(frame: Frame, message: Any, channel: Hashable = WHOLE_FEED) -> None:
+            nonlocal count, size
+            append((frame, message, channel))
+            count += 1
+            size += len(frame)
+            if count >= count_max or size >= size_max:
+                self._end_part(count)
+                count = size = 0
+
+        return add
+
+    def _end_part(self, count: int) -> None:
+        """Note that so many entries were added. Save the cursors of the part whose entries leave the ring next."""
+        self._parts.append(count)
+        # The entries of large frames leave before the ring is full.
+        for _ in range(len(self._ring) - sum(self._parts)):
+            self._ring.popleft()
+        if len(self._parts) == PARTS:
+            leaving = [*itertools.islice(self._ring, self._parts.popleft())]
+            self._dropped.update(self._newest_cursors(leaving, {WHOLE_FEED, *self._channels()}))
 
     def note(self, number: int, channel: Hashable, answer: Any) -> None:
         """Keep the server's answer to the subscription of a channel, because it may contain the channel's cursor.
@@ -98,9 +122,7 @@ class RecentMessages:
             answer: the answer. It counts only if its connection delivers, now or later.
         """
         if number == self._delivering:
-            self._newest.append((None, answer, channel))
-            if len(self._newest) >= self._messages_max:
-                self._begin_chunk()
+            self.add("", answer, channel)
             return
         if number != self._newer:
             self._newer, self._answers_of_newer = number, {}
@@ -115,7 +137,7 @@ class RecentMessages:
 
     def forget(self, channel: Hashable) -> None:
         """Forget the cursor and the numbers of a channel, because it was not subscribed for a while."""
-        self._newest.append((None, _FORGOTTEN, channel))
+        self.add("", _FORGOTTEN, channel)
         if self.numbers is not None:
             self.numbers.forget(channel)
 
@@ -123,32 +145,23 @@ class RecentMessages:
         """Leave out answers to sent messages, because the server does not repeat them on another connection."""
         self._answers.extend(answers)
 
-    def _begin_chunk(self) -> None:
-        if len(self._chunks) == CHUNKS:
-            oldest = self._chunks.popleft()
-            self._dropped.update(self._newest_cursors([oldest], {WHOLE_FEED, *self._channels()}))
-        self._newest = []
-        self._chunks.append(self._newest)
-        self._size = 0
-
     def __bool__(self) -> bool:
-        return len(self._chunks) > 1 or bool(self._newest)
+        return bool(self._ring)
 
     def delivered(self, count: int = MESSAGES_MAX) -> Iterator[tuple[Frame, Any]]:
         """Iterate over the newest ``count`` frames and their messages without answers, the oldest first."""
         answers = {*map(id, self._answers)}
-        entries = [
+        newest = (
             (frame, message)
-            for chunk in self._chunks
-            for frame, message, _ in chunk
-            if frame is not None and id(message) not in answers
-        ]
-        return iter(entries[-count:])
+            for frame, message, channel in reversed(self._ring)
+            if channel is WHOLE_FEED and id(message) not in answers
+        )
+        return reversed([*itertools.islice(newest, count)])
 
     def cursor(self, channel: Hashable = WHOLE_FEED) -> Any:
         """Return the newest cursor of a channel or of the whole feed; None if there is none. A cursor is never None."""
         self.was_asked = True
-        found = self._newest_cursors(self._chunks, {channel})
+        found = self._newest_cursors(self._ring, {channel})
         return found.get(channel, self._dropped.get(channel))
 
     @property
@@ -156,25 +169,23 @@ class RecentMessages:
         """Whether messages were delivered, and none of them has a cursor."""
         return self.field is not None and bool(self) and self.cursor() is None
 
-    def _newest_cursors(
-        self, chunks: Iterable[list[tuple[Frame | None, Any, Hashable]]], missing: set[Hashable]
-    ) -> dict[Hashable, Any]:
+    def _newest_cursors(self, entries: Reversible[_Entry], missing: set[Hashable]) -> dict[Hashable, Any]:
         """Return the newest cursor of each channel in ``missing`` that has one."""
         found: dict[Hashable, Any] = {}
-        for chunk in reversed([*chunks]):
-            for frame, message, answered in reversed(chunk):
-                for item in reversed(message) if type(message) is Many else (message,):
-                    if not missing:
-                        return found
-                    if item is _FORGOTTEN:
-                        missing.discard(answered)
-                        found.setdefault(answered)
-                        continue
-                    channel = WHOLE_FEED if missing == {WHOLE_FEED} else self._channel_of(item)
-                    mine = missing & {WHOLE_FEED, channel if frame is not None else answered}
-                    if mine and (value := self._value_of(item, is_answer=frame is None)) is not None:
-                        found |= dict.fromkeys(mine, value)
-                        missing -= mine
+        for _, message, answered in reversed(entries):
+            is_answer = answered is not WHOLE_FEED
+            for item in reversed(message) if type(message) is Many else (message,):
+                if not missing:
+                    return found
+                if item is _FORGOTTEN:
+                    missing.discard(answered)
+                    found.setdefault(answered)
+                    continue
+                channel = WHOLE_FEED if missing == {WHOLE_FEED} else self._channel_of(item)
+                mine = missing & {WHOLE_FEED, answered if is_answer else channel}
+                if mine and (value := self._value_of(item, is_answer=is_answer)) is not None:
+                    found |= dict.fromkeys(mine, value)
+                    missing -= mine
         return found
 
     def _value_of(self, message: Any, *, is_answer: bool) -> Any:
