@@ -351,3 +351,35 @@ async def test_coroutine_function_as_sent_at():
 
     with pytest.raises(TypeError, match=r"sent_at must be a plain function, but .*sent_at is a coroutine function"):
         Timed(sent_at=sent_at)
+
+
+@pytest.mark.parametrize("seed", range(10))
+async def test_random_latencies_are_counted_as_by_hand(seed, monkeypatch):
+    """Percentiles and events equal those of a model that keeps all messages, even if the clock is set back."""
+    chance = random.Random(seed)
+    async with Timed(unit="us", max_latency=chance.choice([0.1, 1.0])) as feed:
+        meter, reporter, limit = feed_of(feed).router.latency, feed_of(feed).reporter, feed_of(feed).options.max_latency
+        clock = [reporter.now()]
+        monkeypatch.setattr(reporter, "now", lambda: clock[0])
+        taken, kinds, is_late, late_at, looked_at = [], [], False, -math.inf, -math.inf
+        for _ in range(500):
+            clock[0] += chance.choice([0.001, 0.011, 0.05, 0.3, 6.0]) if chance.random() < 0.98 else -1_000.0
+            now, sent = clock[0], round((clock[0] - chance.uniform(-0.2, 1.5 * limit)) * 1e6)
+            meter.measure({"T": sent}, now)
+            if 0 <= now - looked_at < 0.01:
+                continue
+            looked_at = now
+            taken.append((now, now - sent / 1e6))
+            if taken[-1][1] > limit:
+                kinds += [] if is_late else [rxws.LatencyExceeded]
+                is_late, late_at = True, now
+            elif is_late and not 0 <= now - late_at < 5:
+                kinds.append(rxws.LatencyRecovered)
+                is_late = False
+            recent = sorted(latency for at, latency in taken if at > now - 60)
+            p50, p99 = (recent[math.ceil(share * len(recent)) - 1] for share in (0.5, 0.99))
+            found = meter.read()
+            expected = (taken[-1][1], recent[0], p50, p99)
+            assert (found.newest, found.lowest, found.p50, found.p99) == pytest.approx(expected, abs=1e-5)
+        events = [type(event) for event in feed.record.events]
+        assert [kind for kind in events if kind in (rxws.LatencyExceeded, rxws.LatencyRecovered)] == kinds
