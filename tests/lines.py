@@ -23,6 +23,7 @@ import rxws
 from rxws import Gap
 from rxws.pytest_plugin import virtual_loop
 from tests.support.life import ScriptedWebsocket
+from tests.support.tally import Tally
 
 __all__ = ["CHANNELS", "Result", "Source", "play"]
 
@@ -32,24 +33,14 @@ STEP = 0.005
 
 
 @dataclass
-class Result:
+class Result(Tally):
     """The result of the kills.
 
     Attributes:
         kills: the number of killed connections.
-        lost: published messages that did not arrive and that no gap reports.
-        twice: messages that arrived twice.
-        disordered: messages that arrived after a later one of their channel.
-        gaps: reported gaps.
-        messages: messages that arrived.
     """
 
     kills: int = 0
-    lost: int = 0
-    twice: int = 0
-    disordered: int = 0
-    gaps: int = 0
-    messages: int = 0
     seen: dict[str, set[int]] = field(default_factory=lambda: defaultdict(set), repr=False)
     newest: dict[str, int] = field(default_factory=lambda: defaultdict(int), repr=False)
     excused: set[str] = field(default_factory=lambda: set(CHANNELS), repr=False)
@@ -69,11 +60,6 @@ class Result:
         self.excused.discard(channel)
         self.seen[channel].add(number)
         self.newest[channel] = max(number, self.newest[channel])
-
-    @property
-    def is_sound(self) -> bool:
-        """Whether no message was lost without a gap, arrived twice, or was out of order."""
-        return not (self.lost or self.twice or self.disordered)
 
 
 class Source(rxws.AsyncWebsocketStreamInterface[Any]):

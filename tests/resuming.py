@@ -25,33 +25,24 @@ import rxws
 from rxws import Gap, Resumed, demo
 
 from .support.cuts import parse_cuts, timed
+from .support.tally import Tally
 
 __all__ = ["WAYS", "Result", "play"]
 
 
 @dataclass
-class Result:
+class Result(Tally):
     """The result of the cuts.
 
     Attributes:
         cuts: the number of times that the exchange cut all connections.
-        lost: published messages that did not arrive and that no gap reports.
         behind_gaps: published messages that did not arrive and that a gap in their place reports.
-        twice: messages that arrived twice.
-        disordered: messages that arrived after a later one of their channel.
-        gaps: reported gaps.
         resumed: losses after which the feed resumed.
-        messages: messages that arrived.
     """
 
     cuts: int = 0
-    lost: int = 0
     behind_gaps: int = 0
-    twice: int = 0
-    disordered: int = 0
-    gaps: int = 0
     resumed: int = 0
-    messages: int = 0
     seen: dict[tuple[str, str], int] = field(default_factory=lambda: defaultdict(int), repr=False)
     told: dict[tuple[str, str], int] = field(default_factory=lambda: defaultdict(int), repr=False)
     in_place: int = field(default=0, repr=False)
@@ -77,11 +68,6 @@ class Result:
         else:
             self.lost += missing
         self.seen[channel] = number
-
-    @property
-    def is_sound(self) -> bool:
-        """Whether no message was lost without a gap, arrived twice, or was out of order."""
-        return not (self.lost or self.twice or self.disordered)
 
 
 def key_of(message: Any) -> tuple[str, str]:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from ..reporting.events import Connected, Disconnected, Event, Gap, LineJoined, LineLost, Resumed, Rotated
 from .coverage import LIMIT, Coverage, Interval, Proof
 
-__all__ = ["Continuity", "Ledger"]
+__all__ = ["Continuity", "Ledger", "ShardLedger"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,3 +153,36 @@ class Ledger:
 
     def _claim(self, end: float, proof: Proof = "connection") -> None:
         self._coverage.claim((self._number, self._start), self._start, max(end, self._start), end, proof)
+
+
+class ShardLedger(Ledger):
+    """Tracks the continuity of a feed whose connections have different channels: it is complete while all are open.
+
+    A loss is reported as a ``Gap`` before its replacement counts as open. So while all connections are open, every loss
+    is known.
+    """
+
+    def heard(self, time: float | None) -> None:
+        """Note when the last message was delivered. Ignored while a connection is missing, as messages may be, too."""
+        if self._is_live:
+            super().heard(time)
+
+    def note(self, event: Event) -> None:
+        """Take an event of the feed."""
+        if isinstance(event, Gap):
+            super().note(event)
+            if self._coverage.since is None:
+                # It is complete from here until the next gap, whose loss is perhaps not reported yet.
+                is_live = self._is_live
+                self._begin(0, event.end)
+                self._is_live = is_live
+
+    def changed(self, is_live: bool, time: float) -> None:
+        """Note that from now on all connections are open, or that one is missing."""
+        if self._is_live and not is_live:
+            self.extend(time)
+            self._is_live = False
+        elif is_live and not self._is_live:
+            if self._coverage.since is None:
+                self._begin(0, time)
+            self._is_live = True

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from ..connections.arbitration import Arbitration
 from ..connections.connection_reporter import ConnectionReporter
+from ..connections.ledger import Ledger, ShardLedger
 from ..connections.opener import Opener, RotationHost
 from ..connections.rotation import Rotation
 from ..messages.dispatcher import FrameDispatcher
@@ -32,6 +33,7 @@ class LineFactory:
         dispatcher: takes the frames of all connections.
         opening: opens the websockets of all lines.
         options: the options of the feed.
+        ledger: tracks the continuity of the feed.
     """
 
     context: LoopContext
@@ -39,11 +41,14 @@ class LineFactory:
     dispatcher: FrameDispatcher
     opening: Opening
     options: Options
+    ledger: Ledger
 
     def make_source(self, channels: ChannelGroup | ChannelGroups) -> FrameSource:
         """Make the lines that subscribe these channels: a shard for each of several groups."""
-        if isinstance(channels, ChannelGroups):
-            return Shards(self.context, self.feed, self.dispatcher.router, channels, self._make_opener)
+        if isinstance(channels, ChannelGroups) and isinstance(self.ledger, ShardLedger):
+            router = self.dispatcher.router
+            return Shards(self.context, self.feed, router, channels, self._make_opener, self.ledger)
+        assert isinstance(channels, ChannelGroup)
         if self.options.lines == 1:
             return Rotation(self.context, self.feed, self._make_opener(self.feed, channels))
         report = ConnectionReporter(self.context.reporter, self.feed.report_gap)

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable
 from typing import Any, Final
 
 from ..connections.failures import Failure
+from ..connections.ledger import ShardLedger
 from ..connections.opener import Opener, RotationHost
 from ..connections.rotation import Rotation
 from ..messages.router import Router
@@ -36,6 +37,7 @@ class Shards(LineSet[Rotation]):
         router: announces gaps.
         channels: the groups of channels.
         make_opener: makes the opener of a line that subscribes a group.
+        ledger: notes when all connections are open, and when one is missing.
     """
 
     # The feed is live while all shards are.
@@ -48,10 +50,12 @@ class Shards(LineSet[Rotation]):
         router: Router,
         channels: ChannelGroups,
         make_opener: Callable[[RotationHost, ChannelGroup], Opener],
+        ledger: ShardLedger,
     ) -> None:
         super().__init__(context, feed, router)
         self._channels = channels
         self._make_opener = make_opener
+        self._ledger = ledger
         self._numbers = itertools.count(1)
         self._groups: dict[LineHost, ChannelGroup] = {}
         self._timers: dict[ChannelGroup, asyncio.TimerHandle] = {}
@@ -125,6 +129,7 @@ class Shards(LineSet[Rotation]):
     def enter(self) -> None:
         """Set the state of the feed, by way of the states that lie between the last one and the new one."""
         last, self._state = self._state, self._combined_state()
+        self._ledger.changed(self._state.is_live, self._reporter.now())
         if self._state.is_live and not last.is_live:
             # The shard that was waiting may have been closed, and another one may be rotating.
             self._feed.enter(State.CONNECTING)

@@ -14,7 +14,7 @@ from reactivex import abc
 
 from ..checks import check_seconds
 from ..connections.connection import Connection
-from ..connections.ledger import Ledger
+from ..connections.ledger import Ledger, ShardLedger
 from ..display.cells import in_notebook, on_rerun
 from ..display.feed_view import FeedView, replace_namesake
 from ..errors import ConnectFailed, FeedClosed, RxwsError, SendFailed
@@ -88,7 +88,7 @@ class Feed:
         # If a subscriber of the events raises, the exception is logged and counted, but not emitted as an event,
         # because the same subscriber would get it.
         self.events: HotObservable[Event] = HotObservable(self.context.without_events())
-        self.ledger = Ledger()
+        self.ledger = Ledger() if options.channels_per_connection is None else ShardLedger()
         self.reporter.publish = self.ledger.before(self.events.on_next)
         self.state = CurrentObservable(self.context, State.CONNECTING)
         self.live_or_ended = asyncio.Event()
@@ -125,7 +125,7 @@ class Feed:
         return None if self.recent is None else self.recent.cursor()
 
     def _make_source(self) -> FrameSource:
-        factory = LineFactory(self.context, self, self.dispatcher, self.opener, self.options)
+        factory = LineFactory(self.context, self, self.dispatcher, self.opener, self.options, self.ledger)
         return factory.make_source(self.channels)
 
     def _make_availability(self) -> Availability:
@@ -370,11 +370,6 @@ class Feed:
         """Return the feed's display in a notebook. May be called from any thread."""
         return self._view.show(title, self.state.value, self.statistics(), self.error)
 
-    def _complete_since(self) -> float | None:
-        # The ledger does not know which shard a connection belongs to.
-        is_partial = self.options.channels_per_connection is not None and not self.state.value.is_live
-        return None if is_partial else self.ledger.complete_since
-
     def statistics(self) -> Statistics:
         """Return a snapshot of the counters. May be called from any thread."""
         # A garbage-collected stream is registered until the next iteration of the event loop.
@@ -386,7 +381,7 @@ class Feed:
             pending=sum(map(len, held)),
             pending_bytes=sum(each.pending_bytes for each in held),
             last_message_age=None if last is None else max(0.0, self.loop.time() - last),
-            complete_since=self._complete_since(),
+            complete_since=self.ledger.complete_since,
             **self.source.statistics(),
             latency=None if self.router.latency is None else self.router.latency.read(),
         )

@@ -93,6 +93,12 @@ class ChannelGroup:
     # The channels
 
     @property
+    def occupied(self) -> int:
+        """The number of wanted channels, and of those that cannot be unsubscribed before they are subscribed."""
+        undecided = (sync.subscriptions.undecided_unwanted for sync in self._syncs.values())
+        return len(self.channels) + max(undecided, default=0)
+
+    @property
     def is_subscribed(self) -> bool:
         """Whether all wanted channels are subscribed on every connection."""
         return all(sync.is_settled for sync in self._syncs.values())

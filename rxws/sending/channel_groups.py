@@ -43,7 +43,7 @@ class ChannelGroups:
 
     def _group_with_room(self) -> ChannelGroup:
         for group in self.groups:
-            if len(group.channels) < self._limit:
+            if len(group.channels) < self._limit and group.occupied < self._limit:
                 return group
         group = self._make_group()
         self.groups.append(group)

@@ -158,6 +158,12 @@ class Subscriptions(dict[Hashable, Subscription]):
         """Whether no command is under way or due."""
         return not any(self._members[state] for state in _UNSETTLED)
 
+    @property
+    def undecided_unwanted(self) -> int:
+        """The number of channels whose subscription is under way although they are no longer wanted."""
+        under_way = itertools.chain(self._members[_State.SUBSCRIBING], self._members[_State.OVERDUE])
+        return sum(identity not in self._wanted for identity in under_way)
+
     def is_awaited(self, *, overdue: bool, postponed: bool) -> bool:
         """Whether an opening still waits for a channel that was wanted when it began.
 

@@ -38,6 +38,12 @@ class Lines(ScriptedFeed):
         await self.come()
         await self.record.happened(LineJoined, lines - 1)
 
+    async def replaced(self, place):
+        """Let both lines join, end one of their connections, and wait for its replacement."""
+        await self.joined()
+        self.websockets[place].end()
+        await self.record.happened(Connected, 3)
+
     @property
     def numbers(self):
         """The numbers that were delivered."""
@@ -140,9 +146,7 @@ async def test_a_line_that_leaves_messages_out_is_lost_until_it_agrees_again():
 async def test_a_mute_line_is_given_up_with_a_gap_when_it_is_the_only_joined_one():
     """If the only joined line is silent while another has new messages for ``reach`` seconds, that one takes over."""
     async with Lines(reach=1.0) as feed:
-        await feed.joined()
-        feed.websockets[1].end()
-        await feed.record.happened(Connected, 3)
+        await feed.replaced(1)
         await feed.come(3, on=feed.websockets[2:])
         assert [(event.line, event.reason) for event in feed.record.of(LineLost)] == [(1, "mute")]
         (gap,) = feed.record.of(Gap)
@@ -326,9 +330,7 @@ async def test_rotate_rotates_the_remaining_lines_when_one_has_failed():
 async def test_rotate_ends_when_a_line_fails_meanwhile(turns):
     """A rotation does not wait for a line that fails before its part of the rotation has begun."""
     async with Lines(reconnect_delays=lambda: iter([0.0])) as feed, asyncio.timeout(60):
-        await feed.joined()
-        feed.websockets[0].end()
-        await feed.record.happened(Connected, 3)
+        await feed.replaced(0)
         feed.websockets[2].end()
         for _ in range(turns):
             await asyncio.sleep(0)

@@ -366,3 +366,15 @@ async def test_closing_ends_all_connections():
     await asyncio.sleep(61)
     await feed.exit()
     assert feed.open == []
+
+
+async def test_channel_whose_subscription_is_under_way_keeps_its_place():
+    """If a channel is closed before the server has accepted it, the next channel must not exceed the limit."""
+    async with Shards(answers=False) as feed:
+        await feed.wait_connected()
+        streams = feed.streams("ab")
+        await asyncio.sleep(0.1)
+        await streams["b"].close()
+        feed.streams("c")
+        await asyncio.sleep(0.1)
+        assert feed.open == [["a", "b"], ["c"]]

@@ -153,6 +153,9 @@ class Audience:
             await asyncio.sleep(0.1)
             book.look()
             is_connected = any(line.is_open for line in self._venue.lines)
+            if self._settings.channels_per_connection:
+                # The state is that of all connections, and the client may not know yet that this one has ended.
+                continue
             if book.in_sync and self._feed.state.value is rxws.State.CONNECTING and not is_connected:
                 book.problems.append("in_sync is True without a connection")
 

@@ -22,6 +22,7 @@ __all__ = [
     "rotations_at_once",
     "rotations_by_time",
     "send_limit",
+    "shards",
     "slow_consumers",
     "slow_handlers",
     "standstills",
@@ -87,6 +88,21 @@ def combined(rng: Random, plan: Plan) -> None:
 def send_limit(rng: Random, plan: Plan) -> None:
     """The feed's ``send_limit`` allows only a few messages per second."""
     plan.set(send_limit=rng.randint(2, 5))
+
+
+def shards(rng: Random, plan: Plan) -> None:
+    """The channels are divided among several connections; in long lives some become empty, and are closed."""
+    limit = rng.randint(1, 3)
+    channels = rng.randint(limit + 1, 7)
+    plan.need_channels(channels)
+    plan.set(shard=limit)
+    if rng.random() < 0.3:
+        plan.set(seconds=72.0, rate=3.0)
+        for number in range(1, channels):
+            at = rng.uniform(2.0, 8.0)
+            plan.act(at, "unsubscribe", f"c{number}")
+            if rng.random() < 0.7:
+                plan.act(rng.choice((at + rng.uniform(3.0, 50.0), 69.0)), "subscribe", f"c{number}")
 
 
 def slow_consumers(rng: Random, plan: Plan) -> None:

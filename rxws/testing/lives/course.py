@@ -187,11 +187,16 @@ class Life:
 
     def _is_well(self) -> bool:
         lines = [line for line in self._venue.lines if line.is_open and not line.record.damages]
-        if len(lines) != 1 or self.feed.state.value is not rxws.State.CONNECTED:
+        is_one = len(lines) == 1 or (lines and self._settings.channels_per_connection)
+        if not is_one or self.feed.state.value is not rxws.State.CONNECTED:
             return False
-        is_subscribed = {*lines[0].channels, *lines[0].record.refused} >= set(self.evidence.wanted)
-        is_known = not self.audience.has_a_wrong_book or BOOK in lines[0].record.refused
-        has_all = not self.audience.misses_some or PAST in lines[0].record.refused
+        if len({channel for line in lines for channel in line.channels}) < sum(len(line.channels) for line in lines):
+            # A rotation has not ended.
+            return False
+        refused = {channel for line in lines for channel in line.record.refused}
+        is_subscribed = refused.union(*(line.channels for line in lines)) >= set(self.evidence.wanted)
+        is_known = not self.audience.has_a_wrong_book or BOOK in refused
+        has_all = not self.audience.misses_some or PAST in refused
         return (is_subscribed or self._settings.pushed) and is_known and has_all
 
     def _take_stock(self, quiet_from: float) -> None:
@@ -355,7 +360,8 @@ class Life:
             return
         deadline = self._loop.time() + 10.0
         while not self._settings.overlaps and self._loop.time() < deadline:
-            if self.feed.state.value is not rxws.State.ROTATING:
+            states = {self.feed.state.value, *(shard.state for shard in self.feed.statistics().shards)}
+            if rxws.State.ROTATING not in states:
                 break
             await asyncio.sleep(0.05)
         self.audience.want(channel)

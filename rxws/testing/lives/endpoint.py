@@ -46,7 +46,9 @@ MakeFeed = Callable[[Endpoint], Feed]
 
 def options_of(settings: Settings) -> dict[str, Any]:
     """Return the options that every feed class accepts."""
+    shards = settings.channels_per_connection
     return {
+        **({"channels_per_connection": shards} if shards else {}),
         "open_timeout": OPEN_TIMEOUT + 2 * settings.lag,
         "send_timeout": 2.0,
         "close_timeout": CLOSE_TIMEOUT,

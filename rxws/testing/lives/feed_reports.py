@@ -75,6 +75,8 @@ class FeedReports:
             gap
             for gap in self._evidence.gaps
             if gap.reason != "source"
+            # The excuses of a rotation's Gap do not know which connections belong together.
+            and not (gap.reason == "rotation" and self._settings.channels_per_connection)
             and not self._was_silence_true(gap)
             and (gap.start, gap.end) not in self.explaining
             and not any(is_excuse(gap) for is_excuse in excuses)
@@ -125,9 +127,20 @@ class FeedReports:
             if len(open_then) != 1:
                 # With two connections the Gap may concern one channel only.
                 last = min((self._came_at(each, gap.start) for each in delivered.channels.values()), default=gap.start)
+            if self._settings.channels_per_connection and gap.reason == "rotation":
+                continue
+            if self._settings.channels_per_connection:
+                # The Gap concerns the channels of one connection, which has ended.
+                lost = [line for line in self._record.lines if line.damages or line.ended_at is not None]
+                last = min((self._last_came(line, gap.time) for line in lost), default=last)
             if last > gap.start + tolerance:
                 text = f"{gap.start:.3f} to {gap.end:.3f} ({gap.reason}), but messages came until {last:.3f}"
                 yield Problem("Gap too early", text)
+
+    def _last_came(self, line: LineRecord, until: float) -> float:
+        """Return when the last message of a connection reached the client before a time; the opening without one."""
+        came = (sent.came_at for sent in line.sent if sent.came_at is not None and sent.came_at <= until)
+        return max(came, default=line.opened_at)
 
     def _came_at(self, message: Numbered | None, default: float) -> float:
         """Return when a message first reached the client, or ``default`` if that is not known."""

@@ -78,6 +78,7 @@ INGREDIENTS: Final[Mapping[str, tuple[Ingredient, float]]] = {
     "sent books": (server_side.sent_books, 0.12),
     "histories": (server_side.histories, 0.15),
     "large frames": (server_side.large_frames, 0.1),
+    "shards": (client_side.shards, 0.12),
 }
 """All ingredients in the order in which they are added, each with the share of lives that have it."""
 

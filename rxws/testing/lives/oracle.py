@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from bisect import bisect
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterator
 
 from rxws import Gap
@@ -269,16 +269,27 @@ class _Judgement:
                 yield Problem("subscribed again", text)
 
     def of_subscriptions(self) -> Iterator[Problem]:
-        """Check that there is one connection, with exactly the wanted channels, except refused ones."""
+        """Check that exactly the wanted channels, except refused ones, are subscribed, each on one connection.
+
+        Without shards there is one connection. No shard has too many channels.
+        """
         sound = [line for line in self._record.lines if not line.damages and line.subscribed_in_the_end is not None]
-        if len(sound) != 1:
+        limit = self._settings.channels_per_connection
+        if not sound or (len(sound) > 1 and not limit):
             yield Problem("connections", f"{len(sound)} at the end: {[line.number for line in sound]}")
             return
-        [line] = sound
-        if self._settings.pushed or line.subscribed_in_the_end is None:
+        if self._settings.pushed:
             return
-        wanted, subscribed = set(self._evidence.wanted), set(line.subscribed_in_the_end)
-        for channel in sorted(subscribed - wanted):
+        wanted = set(self._evidence.wanted)
+        subscribed = Counter(channel for line in sound for channel in line.subscribed_in_the_end or ())
+        refused = {channel for line in sound for channel in line.refused}
+        for channel in sorted(subscribed.keys() - wanted):
             yield Problem("subscriptions", f"{channel} is subscribed, but not wanted")
-        for channel in sorted(wanted - subscribed - set(line.refused)):
+        for channel in sorted(wanted - subscribed.keys() - refused):
             yield Problem("subscriptions", f"{channel} is wanted, but not subscribed")
+        for channel, count in subscribed.items():
+            if count > 1 and not self._settings.rotate_every:
+                yield Problem("subscriptions", f"{channel} is subscribed on {count} connections")
+        for line in sound:
+            if limit and len(line.subscribed_in_the_end or ()) > limit:
+                yield Problem("crowded", f"connection {line.number}: {line.subscribed_in_the_end}")

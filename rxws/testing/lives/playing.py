@@ -16,7 +16,7 @@ from .schedule import Schedule
 
 __all__ = ["play"]
 
-LONGEST: Final = 120.0
+LONGEST: Final = 180.0
 """Seconds that a whole life may take."""
 
 

@@ -62,6 +62,7 @@ class Settings:
             filter for it) or ``"plain"`` (it has none).
         padding: how many spaces follow each frame of JSON, so that a ready-made feed decodes it lazily. Then the life
             itself takes the messages with filters.
+        shard: the feed's ``channels_per_connection``; 0 means None. See :attr:`channels_per_connection`.
         silence: whether a ``Gap`` must begin at the last message instead of at the time when the loss was noticed, and
             whether there must be a ``Gap`` for messages that a silent connection did not send before a rotation ended
             it.
@@ -101,11 +102,17 @@ class Settings:
     greets: str = ""
     padding: int = 0
     silence: bool = False
+    shard: int = 0
 
     @property
     def resumes(self) -> bool:
         """Whether the feed resumes after a loss."""
         return bool(self.replays) and (self.pushed or self.channel_cursors)
+
+    @property
+    def channels_per_connection(self) -> int:
+        """The largest number of channels on a connection; 0: any number. Feeds with shards do not resume."""
+        return 0 if self.pushed or self.resumes or self.is_resumed else self.shard
 
     @property
     def sends_book(self) -> bool:

@@ -316,6 +316,9 @@ class Venue:
             line.positions[channel] = position, is_known
             if not (is_known or channel in line.channels):
                 self._begun[channel] = position
+        limit = self.settings.channels_per_connection
+        if limit and len({*line.channels, *request.channels}) > limit:
+            self.record.problems.append(f"{request.channels} are too many beside {list(line.channels)}")
         if is_answered:
             answered = [Request(True, (each,)) for each in request.channels] if is_single else [request]
             for each in answered:
