@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 import rxws
-from rxws.recording import FrameEntry, SessionEnd, read, record
+from rxws.recording import EventEntry, FrameEntry, SessionEnd, read, record
 from rxws.recording.audit import Audit, Auditor
 from rxws.testing import FeedServer
 from tests.recording.audits import mistakes
@@ -154,6 +154,21 @@ def test_audit_of_a_loss_whose_gap_is_not_recorded(tmp_path: Path) -> None:
     found = audited(write(tmp_path / "a.jsonl", start(), *notes, end(12.0)), "n", "s")
     assert not found.is_whole
     assert (found.unexplained, found.proven, found.gap_seconds) == (4.0, 1.0 + 1.0 + 1.0, 2.0)
+
+
+def test_audit_of_empty_frames() -> None:
+    """An empty frame is a message, unless a Gap of the source follows: then it only says that messages are missing."""
+    gap = rxws.Gap(10**9, 10**9 + 1, "source", None, name="feed", time=10**9 + 1)
+    frames = [FrameEntry(number, raw, 10**18 + number, 1) for number, raw in enumerate(("{}", "", "{}", ""), 1)]
+    for entries, messages in (
+        ([*frames], 4),
+        ([*frames, EventEntry(5, gap)], 3),
+        ([*frames[:3], EventEntry(5, gap)], 3),
+    ):
+        auditor = Auditor(iter(entries))
+        for _ in auditor:
+            pass
+        assert auditor.result(()).messages == messages
 
 
 def test_audit_of_sessions_whose_headers_are_damaged() -> None:
