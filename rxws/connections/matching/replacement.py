@@ -78,11 +78,11 @@ class Replacement(Deadlines[T]):
                 channel.continued_at = channel.last_new + self.reach + self._limits.settle
 
     def release_all(self, line: int, now: float) -> None:
-        """Wait for no further copies. Deliver what a line holds, after a gap where copies are missing."""
+        """Await no further copies. Deliver what a line holds for them, after a gap where copies are missing."""
         for channel, seat in list(self._seats_of(line)):
             if channel.continued_at < math.inf:
                 self._continue(channel, seat, now)
-            if seat.held:
+            if seat.held and seat.is_joined:
                 self._take_over(channel, seat, now, is_last=True)
 
     def _follows(self, channel: Channel[T], seat: Seat[T], *, is_complete: bool, left_at: float) -> bool:

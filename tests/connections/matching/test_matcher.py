@@ -967,6 +967,20 @@ def test_line_without_memory_of_deliveries_begins_at_once():
     assert matcher.out == [("a",)]
 
 
+def test_line_that_resumes_releases_nothing_before_the_decision():
+    """A line without a proof awaits the messages that are sent again, so a gap of the server decides nothing."""
+    matcher = Matcher[str](Limits(), proof=Proof.STATEMENT)
+    matcher.begin(1, ["x"], 0.0)
+    matcher.arrived(1, "x", "a", "a", 1, 0.1)
+    matcher.ended(1, 0.2)
+    matcher.acknowledged(2, "x", 0.3)
+    matcher.arrived(2, "x", "b", "b", 1, 0.3)
+    matcher.release_all(2, 0.4)
+    assert matcher.out == [("a",)]
+    matcher.stated(2, 0.5, is_resumed=True)
+    assert matcher.out[-2:] == [Joined(2, "x"), ("b",)]
+
+
 # A rotation away from a silent line, and of new channels
 
 
