@@ -247,8 +247,13 @@ class Index(Generic[E]):
         if self._takes_everything:
             return self._unconditional.listed or self._unconditional.as_tuple()
         if type(message) is Deferred:
-            message = self._seen_of(message)
-            return () if message is SKIPPED else self.match(message)
+            seen = message.part
+            if message.token is self.token:
+                message.part = message.token = None
+            else:
+                # The keys were not read, or not for the present entries.
+                seen = message.get()
+            return () if seen is SKIPPED else self.match(seen)
         hits: list[_Roster[Registration[E], E]] = []
         if self._unconditional.members:
             hits.append(self._unconditional)
@@ -283,14 +288,6 @@ class Index(Generic[E]):
             return None
         of_shapes = (key for shape in self._shapes.members.values() for key in shape.keys)
         return frozenset(of_shapes) | {key for wanted in tried for key in wanted.keys}
-
-    def _seen_of(self, message: Deferred[Any]) -> Any:
-        """Return what ``match`` compares: the keys if they were read for the present entries, or the whole message."""
-        keys, is_current = message.part, message.token is self.token
-        if not is_current:
-            return message.get()
-        message.part = message.token = None
-        return keys
 
     def _find(self, message: object) -> list[_Bucket[E]]:
         """Find the buckets for a message that is not a dict. Each shape has one reader for each type of message."""

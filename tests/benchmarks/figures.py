@@ -16,7 +16,7 @@ from reactivex.subject import Subject
 
 import rxws
 
-from .contenders import Connect, Feed, Measure, Run, on_websockets
+from .contenders import Connect, Feed, Measure, Run, on_websockets, ready_made
 from .frames import SYMBOLS, order, symbol
 
 FANS = 1_000
@@ -76,6 +76,24 @@ def _resident_memory() -> int:
 def _subscribe_all(feed: Feed) -> None:
     for number in range(SYMBOLS):
         feed.stream_filter([{"s": symbol(number)}]).subscribe(lambda _message: None)
+
+
+def held_depth(count: int) -> Measure:
+    """Measure the resident memory of depth messages that wait in one stream, in megabytes."""
+
+    async def measure(run: Run) -> float:
+        total = run.scaled(count)
+        async with ready_made(on_websockets, run.url) as feed:
+            stream = feed.stream_filter([{"e": "depthUpdate"}])
+            gc.collect()
+            before = _resident_memory()
+            await feed.send(order(total, "depth"))
+            while stream.pending < total:
+                await asyncio.sleep(0.01)
+            gc.collect()
+            return (_resident_memory() - before) / 1e6
+
+    return measure
 
 
 def memory_growth(connect: Connect) -> Measure:

@@ -16,9 +16,11 @@ from reactivex import operators as ops
 import rxws
 from rxws import codec
 from rxws.messages.lazy import LARGE, Lazy, reader_of_keys
+from rxws.messages.router import Receiver
 from rxws.messages.shapes import ABSENT, look_up
 from rxws.observables.deferred import Deferred
 from tests.support.feeds import of_kind, opened, record, take
+from tests.support.wiring import Wiring
 
 PAD = "x" * LARGE
 
@@ -468,6 +470,93 @@ async def test_copy_and_collect_and_batches_get_whole_messages(feed_server):
         assert [message["n"] for message in seen] == handled == [0, 1, 2]
         assert "'n': 2" in late._repr_mimebundle_()["text/plain"] or not late.pending
         assert "'pad'" not in repr(late)
+
+
+# A message that cannot be decoded, at each receiver
+
+
+class Failing:
+    """Makes no item, and counts its failures."""
+
+    def __init__(self):
+        self.failures = 0
+
+    def make(self, source):
+        raise ValueError(source)
+
+    def failed(self, source, error):
+        self.failures += 1
+
+
+class Whole(Receiver):
+    """A receiver that does not know Deferreds."""
+
+    def __init__(self):
+        self.received = []
+
+    def on_message(self, message):
+        self.received.append(message)
+
+
+def routed(wiring):
+    """Route a message that cannot be decoded, and one that can."""
+    maker, router = Failing(), wiring.router
+    router.route(Deferred(maker, "frame", {"s": "A"}, router.index.token))
+    router.route({"s": "A", "n": 2})
+    return maker
+
+
+async def test_receivers_skip_a_message_that_cannot_be_decoded():
+    """Functions, copies, subscribers and other receivers skip it. It is reported once."""
+    wiring = Wiring()
+    functions = []
+    wiring.handler(functions.append, [{"s": "A"}])
+    copies, subscribed = wiring.stream([{"s": "A"}], copy=True), record(wiring.stream([{"s": "A"}]))
+    late, whole = wiring.stream([{"s": "A"}]), Whole()
+    wiring.router.add(whole, rxws.messages.Filter.parse([{"s": "A"}]))
+    maker = routed(wiring)
+    assert functions == subscribed == whole.received == [{"s": "A", "n": 2}]
+    assert await anext(copies) == {"s": "A", "n": 2}
+    assert late.pending == 2
+    seen = record(late)
+    await asyncio.sleep(0)
+    assert seen == [{"s": "A", "n": 2}]
+    assert maker.failures == 1
+
+
+async def test_subscribers_of_messages_skip_a_message_that_cannot_be_decoded():
+    """A subscriber of all messages does not get it, and neither does a stream."""
+    wiring = Wiring()
+    seen, stream = record(wiring.router.messages), wiring.stream([{"s": "A"}])
+    maker = routed(wiring)
+    assert seen == [{"s": "A", "n": 2}]
+    assert stream.pending == 1
+    assert maker.failures == 1
+
+
+async def test_index_compares_the_whole_message_when_its_entries_have_changed():
+    """The keys that were read count only for the entries for which they were read."""
+    wiring = Wiring()
+    router, maker = wiring.router, Failing()
+    maker.make = lambda source: {"s": "A", "k": 1}
+    token = router.index.token
+    by_key = wiring.stream([{"k": 1}])
+    router.route(Deferred(maker, "frame", {"s": "A"}, token))
+    assert await anext(by_key) == {"s": "A", "k": 1}
+    failing = Failing()
+    router.route(Deferred(failing, "frame", {"s": "A"}, token))
+    assert by_key.pending == 0
+    assert failing.failures == 1
+    assert router.last_message is None
+
+
+@pytest.mark.parametrize("count", [99, 101])
+async def test_index_has_no_keys_when_there_are_many_conditions(count):
+    """Up to a hundred filters with conditions are read first."""
+    wiring = Wiring()
+    streams = [wiring.stream([{"s": rxws.starts_with(f"A{number}")}]) for number in range(count)]
+    assert wiring.router.index.keys() == (frozenset({"s"}) if count < 100 else None)
+    assert streams
 
 
 async def test_memory_of_waiting_messages(feed_server):
