@@ -305,7 +305,8 @@ def main() -> bool:
         opened=result.opened,
         connections=options.shards,
         handshakes=min(CONNECT_LIMIT[0], result.handshakes),
-        messages=min(SEND_LIMIT[0], result.messages),
+        # In real time this process reads late what it has sent in time, so the times at the server prove nothing.
+        messages=result.messages if options.real else min(SEND_LIMIT[0], result.messages),
         gaps=min(5, options.shards),
         after=-1 if options.real else -(-options.shards // 4),
     )

@@ -41,6 +41,7 @@ class Address:
         has_opened: whether a connection was ever open.
         is_given_up: whether a retry makes no sense.
         free_at: the time before which no line with another address connects to it.
+        drawn_at: when the last delay was drawn.
     """
 
     delays: Iterator[float] | None = None
@@ -48,6 +49,7 @@ class Address:
     has_opened: bool = False
     is_given_up: bool = False
     free_at: float = -math.inf
+    drawn_at: float = -math.inf
 
 
 class Backoff:
@@ -55,6 +57,9 @@ class Backoff:
 
     After a failure the next attempt uses another address, if there is one. Otherwise it uses the first whose delay is
     over, beginning with ``first``.
+
+    Connections and attempts of several lines that began before the last delay was drawn failed in the same outage. They
+    wait for the rest of that delay, so that fifty lines do not use up fifty delays at once.
 
     Args:
         delays: returns an iterable of the seconds to wait before each retry; when it is exhausted, no retry follows.
@@ -85,6 +90,8 @@ class Backoff:
         # The address of the last failure, until a connection is open.
         self._failed: Address | None = None
         self._is_open = False
+        # When the last attempt began, or when the last delay was drawn for this line.
+        self._began_at = math.inf
 
     @property
     def address(self) -> Address:
@@ -94,7 +101,7 @@ class Backoff:
     def attempt_started(self, now: float = 0.0) -> None:
         """Note that an attempt to open a connection begins at ``now``, in seconds on any clock."""
         self.attempts = 1 if self._is_open else self.attempts + 1
-        self._is_open = False
+        self._is_open, self._began_at = False, now
         count = len(self._addresses)
         order = [(self._first + step) % count for step in range(count)]
         usable = [each for each in order if not self._addresses[each].is_given_up] or order
@@ -146,9 +153,13 @@ class Backoff:
         failed.refusals = failed.refusals + 1 if failure.status in CREDENTIALS_REFUSED else 0
         waits = [each.free_at - now for each in self._addresses if not (each is failed or each.is_given_up)]
         if self._is_worth_a_retry(failure):
-            delay = self._draw()
+            is_known = self._began_at < failed.drawn_at
+            delay = failed.free_at - now if is_known else self._draw()
             if delay is None:
                 return None
+            if not is_known:
+                failed.drawn_at = now
+            self._began_at = math.inf
             waits.append(max(delay, _shortest_delay(failure)))
             failed.free_at = now + waits[-1]
         else:

@@ -17,7 +17,7 @@ from websockets.exceptions import ConnectionClosedError, InvalidStatus
 from websockets.frames import Close
 from websockets.http11 import Response
 
-from rxws.connections.backoff import Backoff
+from rxws.connections.backoff import Address, Backoff
 from rxws.connections.failures import Failure, diagnose
 from rxws.delays import default_delays
 
@@ -253,3 +253,27 @@ def test_a_date_is_counted_from_now():
     now = time.time()
     error = refusal(429, Retry_After=email.utils.formatdate(now + 30, usegmt=True))
     assert diagnose(error, now=now).retry_after == pytest.approx(30, abs=1)
+
+
+def test_lines_that_are_lost_in_one_outage_share_a_delay():
+    """Connections that are lost together, and attempts that fail together, use one delay of their address."""
+    addresses = [Address()]
+    lines = [Backoff(lambda: iter([0.0, 1.0, 2.0]), lambda _: None, addresses) for _ in range(50)]
+    for line in lines:
+        line.attempt_started(0.0)
+        line.opened()
+    lost = Failure("network", "lost")
+    assert [line.next_delay(lost, 10.0 + number / 100) for number, line in enumerate(lines)] == [0.0] * 50
+    for line in lines:
+        line.attempt_started(11.0)
+    waits = [line.next_delay(lost, 12.0 + number / 100) for number, line in enumerate(lines)]
+    assert waits == pytest.approx([1.0 - number / 100 for number in range(50)])
+    lines[0].attempt_started(13.0)
+    assert lines[0].next_delay(lost, 13.5) == 2.0
+
+
+def test_line_whose_next_failure_follows_without_an_attempt_draws_a_delay():
+    """Two failures of one line, such as a rotation's and then a loss, use two delays."""
+    backoff = Backoff(lambda: iter([0.0, 1.0]), lambda _: None)
+    backoff.attempt_started(0.0)
+    assert [backoff.next_delay(Failure("network", "lost"), now) for now in (1.0, 2.0)] == [0.0, 1.0]

@@ -378,3 +378,16 @@ async def test_channel_whose_subscription_is_under_way_keeps_its_place():
         feed.streams("c")
         await asyncio.sleep(0.1)
         assert feed.open == [["a", "b"], ["c"]]
+
+
+async def test_many_connections_that_are_lost_together_are_opened_again_together():
+    """If the server restarts, all shards reconnect at once, and do not use up the growing delays one by one."""
+    async with Shards(limit=1) as feed:
+        feed.streams([f"c{number}" for number in range(50)])
+        await feed.wait_connected()
+        await asyncio.sleep(30)
+        for websocket in list(feed.websockets):
+            websocket.end()
+        await asyncio.sleep(0.01)
+        await asyncio.wait_for(feed.wait_connected(), 1.0)
+        assert feed.statistics().gaps == 50
