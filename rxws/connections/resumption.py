@@ -69,8 +69,8 @@ class Resumption(Overlap):
         self._next: Connection | None = None
         super().__init__(context, dispatcher, old, sender, options, announce)
         channels: set[Hashable] = {None, *old.channels}
-        names = set() if self._numbers is None else self._numbers.names
-        self.loss: Final = Loss(announce, channels, {name for name in names if name.channel in channels})
+        lose = Loss if self._numbers is None else self._numbers.lose
+        self.loss: Final = lose(announce, channels)
         self._announce = self.loss.broken
 
     @staticmethod

@@ -51,6 +51,7 @@ class Loss:
             seconds since the epoch.
         channels: the channels that the lost connection had.
         pending: the sequences of these channels that had no number since the loss.
+        overdue: those of them that had no number since an earlier loss either, so that they may miss older messages.
         is_broken: whether messages may be missing.
         is_announced: whether a gap was announced for it.
         is_proven: whether it is proven in any channel that no message is missing.
@@ -61,6 +62,7 @@ class Loss:
     announce: Callable[[float], object]
     channels: set[Hashable]
     pending: set[Name] = field(default_factory=set)
+    overdue: set[Name] = field(default_factory=set)
     is_broken: bool = False
     is_announced: bool = field(default=False, init=False)
     is_proven: bool = False
@@ -144,6 +146,13 @@ class Numbers:
         """The sequences of which a number was delivered."""
         return {*self._newest}
 
+    def lose(self, announce: Callable[[float], object], channels: set[Hashable]) -> Loss:
+        """Return the loss of a connection with these channels."""
+        pending = {name for name in self._newest if name.channel in channels}
+        last = self.loss
+        overdue = set[Name]() if last is None or last.is_announced else pending & last.pending
+        return Loss(announce, channels, pending, overdue)
+
     def last(self, name: Name) -> int | None:
         """Return the last number of a sequence; None if it had none."""
         newest = self._newest.get(name)
@@ -207,7 +216,7 @@ class Numbers:
         if loss is not None and (is_pending or newest is None):
             loss.pending.discard(name)
             if is_missing:
-                loss.broken(self._now)
+                loss.broken(newest.time if newest is not None and name in loss.overdue else self._now)
             elif is_known:
                 loss.is_proven = True
                 loss.conclude()

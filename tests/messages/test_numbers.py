@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import Any
 
 import pytest
@@ -20,6 +21,7 @@ class Feed:
     def __init__(self, **options: Any) -> None:
         self.wiring = Wiring()
         self.delivered: list[Any] = []
+        self.starts: list[float] = []
         options = {"resume": True, "sequence": "n", "key": "k", **options}
         self.numbers = Numbers(
             Options(**options),
@@ -41,7 +43,7 @@ class Feed:
 
     def lose(self, *channels: str) -> Loss:
         """Lose a connection with these channels."""
-        loss = Loss(lambda _: self.tell("loss"), {None, *channels}, self.numbers.names)
+        loss = self.numbers.lose(lambda start: (self.starts.append(start), self.tell("loss")), {None, *channels})
         loss.on_resumed = lambda: self.delivered.append("resumed")
         self.numbers.loss = loss
         return loss
@@ -118,6 +120,21 @@ async def test_one_loss_is_one_gap_and_no_resumption_follows_it() -> None:
     assert (loss.is_broken, loss.is_proven, loss.pending) == (True, False, set())
     loss.broken(1.0)
     assert feed.take() == []
+
+
+async def test_gap_of_two_losses_starts_before_the_first() -> None:
+    """If a sequence had no number between two losses, its gap starts at its last message, not at the second loss."""
+    feed = Feed()
+    feed.take(1, key="A")
+    feed.take(1, key="B")
+    before = feed.wiring.reporter.now()
+    await asyncio.sleep(0.05)
+    feed.lose()
+    feed.take(2, key="A")
+    await asyncio.sleep(0.05)
+    feed.lose()
+    assert feed.take(4, key="B") == ["loss", 4]
+    assert feed.starts == [pytest.approx(before, abs=0.02)]
 
 
 async def test_first_number_of_a_sequence_after_a_loss() -> None:
