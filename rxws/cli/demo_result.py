@@ -93,6 +93,8 @@ class Result:
         seconds = gap.end - gap.start
         if missed <= RATE * seconds:
             return praise
+        if missed > RATE * (seconds + LAG):
+            return f"{praise} (This machine was busy: what waited to be read was lost with the connection, too.)"
         return (
             f"{praise} (Why {missed:,} in {seconds * 1000:.0f} ms? A message takes up to {LAG * 1000:.0f} ms to arrive "
             "here, and those on their way were lost with the connection.)"
