@@ -103,7 +103,7 @@ class Router:
                 try:
                     push(message)
                 except RAISED as error:
-                    raised(push, message, error)
+                    raised(push, made(message), error)
 
         return route
 

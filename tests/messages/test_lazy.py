@@ -524,6 +524,23 @@ async def test_receivers_skip_a_message_that_cannot_be_decoded():
     assert maker.failures == 1
 
 
+async def test_report_of_a_receiver_that_raises_has_the_whole_message():
+    """The event has the decoded message, although the receiver got a Deferred."""
+    wiring = Wiring()
+    maker = Failing()
+    maker.make = lambda source: {"s": "A", "n": 1}
+
+    class Raising(Whole):
+        takes_deferred = True
+
+        def on_message(self, message):
+            raise ValueError("a bug")
+
+    wiring.router.add(Raising(), rxws.messages.Filter.parse([{"s": "A"}]))
+    wiring.router.route(Deferred(maker, "frame", {"s": "A"}, wiring.router.index.token))
+    assert [event.message for event in of_kind(rxws.CallbackFailed, wiring.seen)] == [{"s": "A", "n": 1}]
+
+
 async def test_subscribers_of_messages_skip_a_message_that_cannot_be_decoded():
     """A subscriber of all messages does not get it, and neither does a stream."""
     wiring = Wiring()
