@@ -303,6 +303,8 @@ class Venue:
         left = tuple(each for each in request.channels if each in line.deferred or each in line.channels)
         if left:
             self._subscribe(line, request._replace(channels=left), True)
+            # The feed may have waited for the answer in vain.
+            line.record.replayed |= dict.fromkeys(left, False)
 
     def _subscribe(self, line: Line, request: Request, is_answered: bool, is_single: bool = False) -> None:
         if not line.is_open:
