@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Hashable, Sequence
 from typing import Any
 
 from ..messages.backlog import Backlog
@@ -41,7 +41,7 @@ class LossReporter:
         self._channel_of = channel_of
         self._report = connection_reporter
         self._now = connection_reporter.reporter.now
-        self._backlog: Backlog[Frame, Any, int] = Backlog(lambda *_: None)
+        self._backlog: Backlog[Frame, Any, int, Sequence[Sequence[Hashable]]] = Backlog(lambda *_: None)
         # For each channel, when its first message arrived on the connection that is being subscribed, in seconds since
         # the epoch. A Gap that the hook returned belongs to no channel: its key is the class Gap.
         self._firsts: dict[Hashable, float] = {}
@@ -62,7 +62,7 @@ class LossReporter:
         def hold(frame: Frame, message: Any, received: int) -> None:
             for item in message if type(message) is Many else (message,):
                 firsts.setdefault(Gap if type(item) is Gap else self._channel_of(item, opened), self._now())
-            backlog.hold(frame, message, received)
+            backlog.hold(frame, message, received, opened.inbound.names.look_up(message))
 
         opened.inbound.hold(hold)
 

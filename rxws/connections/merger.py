@@ -6,7 +6,7 @@ import asyncio
 import functools
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Hashable
+from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -14,7 +14,7 @@ from ..messages.backlog import Backlog
 from ..messages.dispatcher import FrameDispatcher
 from ..messages.frames import Frame
 from ..messages.hooks import Many
-from ..messages.inbound import Sink
+from ..messages.inbound import DirectSink, Sink
 from ..observables.loop_context import LoopContext
 from ..reporting.events import Gap
 from .connection import Connection
@@ -35,14 +35,16 @@ COMPARABLE: Final = frozenset({str, bytes})
 class Source:
     """A frame, its message (which may be a ``Many``), and the connection on which it arrived, with its sink.
 
-    ``order`` is its place among the frames that an overlap holds.
+    ``named`` has the channels that had the names of its messages when it arrived. ``order`` is its place among the
+    frames that an overlap holds.
     """
 
     number: int
-    sink: Sink
+    sink: DirectSink
     frame: Frame
     message: Any
     received: int
+    named: Sequence[Sequence[Hashable]] = ()
     order: int = 0
 
 
@@ -85,7 +87,7 @@ class Merger(ABC):
         # When the rules that depend on time were last applied.
         self._looked_at = math.inf
         self._connections: dict[int, Connection] = {}
-        self._sinks: dict[int, Sink] = {}
+        self._sinks: dict[int, DirectSink] = {}
         self._channel_by_identity: dict[Hashable, Hashable] = {}
         self._backlog: Backlog[GapFound | Source, list[int]] | None = None
         self._draining: asyncio.Task[None] | None = None
@@ -145,7 +147,8 @@ class Merger(ABC):
         self._flush()
 
     def _take(self, number: int, frame: Frame, message: Any, received: int) -> None:
-        source = Source(number, self._sinks[number], frame, message, received)
+        named = self._connections[number].inbound.names.look_up(message)
+        source = Source(number, self._sinks[number], frame, message, received, named)
         for place, (identity, item) in enumerate(self._units(frame, message)):
             if type(item) is Gap:
                 self._gap_arrived(number, (source, place), self._now())
@@ -217,9 +220,9 @@ class Merger(ABC):
         sink, message = what.sink, what.message
         if type(message) is Many and len(places) < len(message):
             kept = tuple(place in places for place in range(len(message)))
-            self._dispatcher.deliver_kept(sink, what.frame, message, kept, what.received)
+            self._dispatcher.deliver_kept(sink, what.frame, message, kept, what.received, what.named)
         else:
-            sink(what.frame, message, what.received)
+            sink(what.frame, message, what.received, what.named)
 
     def _count(self) -> None:
         self._counters.duplicates += self._matcher.copies - self._counted

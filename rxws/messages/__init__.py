@@ -5,7 +5,7 @@ from .fields import Field, field_reader, number_reader, range_reader
 from .filters import Filter, Filters
 from .frames import Frame, Frames
 from .hooks import Many
-from .inbound import Inbound, Sink
+from .inbound import DirectSink, Inbound
 from .reader import Reader
 from .router import Receiver, Router
 from .shapes import ABSENT, look_up
@@ -16,6 +16,7 @@ __all__ = [
     "MICROSECONDS",
     "PER_SECOND",
     "Condition",
+    "DirectSink",
     "Field",
     "Filter",
     "Filters",
@@ -26,7 +27,6 @@ __all__ = [
     "Reader",
     "Receiver",
     "Router",
-    "Sink",
     "Unit",
     "check_unit",
     "field_reader",

@@ -9,7 +9,7 @@ from __future__ import annotations
 import itertools
 import logging
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Hashable, Iterable, Sequence
 from typing import Any, Final
 
 from ..observables.hot import HotObservable
@@ -20,7 +20,7 @@ from ..reporting.events import Gap, MessageRejected
 from .answers import ANSWER
 from .frames import Frame, frame_size
 from .hooks import Many, ParseHooks
-from .inbound import Inbound, Sink
+from .inbound import DirectSink, Inbound
 from .recent import RecentMessages
 from .router import Router
 
@@ -117,8 +117,8 @@ class FrameDispatcher:
                 if inbound.sink is None:
                     self.deliver_from(inbound)
 
-    def direct_sink(self, inbound: Inbound) -> Sink:
-        """Return a sink that delivers the messages of a connection as soon as they arrive."""
+    def direct_sink(self, inbound: Inbound) -> DirectSink:
+        """Return a sink that delivers the messages of a connection."""
         frames, number, names, route_all = self.frames, inbound.number, inbound.names, self.router.route
         counters = self.reporter.counters
         # The sink must not refer to the connection: it would keep the connections before it alive.
@@ -126,16 +126,16 @@ class FrameDispatcher:
         keep, time_ns = None if self.recent is None else self.recent.add, self.reporter.time_ns
         compare = None if self.recent is None or self.recent.numbers is None else self.recent.numbers.compare
 
-        def route(message: Any) -> None:
+        def route(message: Any, channels: Sequence[Hashable]) -> None:
             # The name is looked up first, because a receiver may subscribe a channel that gets the name.
-            channels = names.channels_of(message) if names else ()
+            channels = channels or (names.channels_of(message) if names else ())
             if compare is not None:
                 compare(message, channels[0] if channels else None)
             route_all(message)
             for channel in channels:
                 self.router.route_to(channel, message)
 
-        def deliver(frame: Frame, message: Any, received: int) -> None:
+        def deliver(frame: Frame, message: Any, received: int, named: Sequence[Sequence[Hashable]] = ()) -> None:
             counters.message_size = size = frame_size(frame)
             # The frame may have been held, so ask only now whether frames have subscribers.
             if frames.subscriptions:
@@ -146,13 +146,13 @@ class FrameDispatcher:
             if type(message) is Many:
                 # The messages of a frame share its size.
                 counters.message_size = size // (len(message) or 1)
-                for item in message:
+                for item, channels in itertools.zip_longest(message, named, fillvalue=()):
                     if type(item) is Gap:
                         self._announce(frame, item, report_gap)
                     else:
-                        route(item)
-            elif names or compare is not None:
-                route(message)
+                        route(item, channels)
+            elif names or named or compare is not None:
+                route(message, named[0] if named else ())
             else:
                 route_all(message)
             counters.message_size = 0
@@ -181,10 +181,18 @@ class FrameDispatcher:
             self.kept = None
             self.reporter.counters.message_size = 0
 
-    def deliver_kept(self, sink: Sink, frame: Frame, message: Many[Any], kept: tuple[bool, ...], received: int) -> None:
+    def deliver_kept(
+        self,
+        sink: DirectSink,
+        frame: Frame,
+        message: Many[Any],
+        kept: tuple[bool, ...],
+        received: int,
+        named: Sequence[Sequence[Hashable]] = (),
+    ) -> None:
         """Deliver those messages of a frame for which ``kept`` is true."""
         self.kept = kept
         try:
-            sink(frame, Many(itertools.compress(message, kept)), received)
+            sink(frame, Many(itertools.compress(message, kept)), received, [*itertools.compress(named, kept)])
         finally:
             self.kept = None

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
-from typing import Any, Final
+from collections.abc import Callable, Hashable, Sequence
+from typing import Any, Final, Protocol
 
 from ..reporting.cancellation import FAILURES
 from ..reporting.event import GapReason
@@ -13,10 +13,17 @@ from .filters import Filter
 from .frames import Frame
 from .naming import ChannelNames
 
-__all__ = ["Inbound", "Sink"]
+__all__ = ["DirectSink", "Inbound", "Sink"]
 
 #: Takes a frame, its message, and the time of receipt in nanoseconds since the epoch (0 if frames have no subscriber).
 Sink = Callable[[Frame, Any, int], None]
+
+
+class DirectSink(Protocol):
+    """A sink that delivers messages at once."""
+
+    def __call__(self, frame: Frame, message: Any, received: int, /, named: Sequence[Sequence[Hashable]] = ()) -> None:
+        """Deliver a message. ``named`` has its channels (see :meth:`.ChannelNames.look_up`) if it was held."""
 
 
 def _discard(_frame: Frame, _message: Any, _received: int) -> None:

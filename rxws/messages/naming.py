@@ -7,6 +7,7 @@ from typing import Any, Final
 
 from ..reporting.reporter import Reporter
 from .filters import Filter
+from .hooks import Many
 from .index import Index, Registration
 
 __all__ = ["CHANNEL", "ChannelNames", "filter_of", "is_of_channel"]
@@ -90,3 +91,12 @@ class ChannelNames:
     def channels_of(self, message: Any) -> Sequence[Hashable]:
         """Return the channels of a message."""
         return self._index.match(message)
+
+    def look_up(self, message: Any) -> Sequence[Sequence[Hashable]]:
+        """Return the channels of each message of a frame that has just arrived; empty if no channel has a name.
+
+        A name may belong to another channel when the message is delivered.
+        """
+        if not self:
+            return ()
+        return [self.channels_of(item) for item in (message if type(message) is Many else (message,))]

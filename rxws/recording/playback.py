@@ -19,7 +19,7 @@ from ..connections import Connection
 from ..errors import RxwsError
 from ..feed import FEED_FACTORY, Feed, Hooks
 from ..interface import AsyncWebsocketStreamInterface, feed_of
-from ..messages import Frame, Frames, Inbound, Many, Reader, Sink
+from ..messages import DirectSink, Frame, Frames, Inbound, Many, Reader
 from ..observables import LoopContext
 from ..options import Options
 from ..reporting import EXITS, Connected, Disconnected, Event, Gap, Reporter, Rotated, State, redact
@@ -208,7 +208,7 @@ class Playback:
         self._number = 0
         self._kept: tuple[bool, ...] | None = None
         self._parsers: dict[int, Callable[[Frame], Any]] = {}
-        self._deliverers: dict[int, Sink] = {}
+        self._deliverers: dict[int, DirectSink] = {}
         # The reason of the last loss, until there is a connection again.
         self._lost: str | None = None
         # The gaps that the parse hook has returned, and whose recorded events have not been played yet.

@@ -155,7 +155,7 @@ class ChannelGroup:
         for connection, sync in syncs.items():
             sync.when_decided(identity, functools.partial(decided, connection, sync))
 
-    def _channel_ended(self, channel: Channel) -> None:
+    def _channel_ended(self, channel: Channel, since: float) -> None:
         """Interrupt or end the streams of a channel whose subscription the server has ended on one connection."""
         is_complete = channel.on_ended == "complete"
         if is_complete and any(sync.subscriptions.has(channel.identity) for sync in self._syncs.values()):
@@ -165,7 +165,7 @@ class ChannelGroup:
                 receiver.on_end(None)
             else:
                 # Another connection may have the subscription, but the server may have ended that one at the same time.
-                receiver.interrupt(self._reporter.now())
+                receiver.interrupt(since)
 
     def channel_of(self, message: Any, connection: Connection | None = None) -> Hashable:
         """Return the channel of a message of this connection, or None if it has none."""

@@ -55,7 +55,8 @@ class ChannelSync:
         channels: the channels that are wanted.
         options: ``encode`` and ``send_timeout``, which also limits functions that return a message.
         reporter: logs, counts and emits.
-        on_ended: called with a channel after the message by which the server ended its subscription is delivered.
+        on_ended: called after the message by which the server ended the subscription of a channel is delivered: with
+            the channel, and when the message arrived, in seconds since the epoch.
     """
 
     def __init__(
@@ -64,7 +65,7 @@ class ChannelSync:
         channels: ChannelRegistry,
         options: Options,
         reporter: Reporter,
-        on_ended: Callable[[Channel], None],
+        on_ended: Callable[[Channel, float], None],
     ) -> None:
         self._loop = asyncio.get_running_loop()
         self._connection = connection
@@ -365,7 +366,8 @@ class ChannelSync:
         inbound = self._connection.inbound
         # Messages before the end may be held. If another connection delivers, no stream is affected yet.
         if again is None or not inbound.is_held:
-            inbound.when_delivered(functools.partial(self._loop.call_soon, self._on_ended, channel))
+            ended = functools.partial(self._on_ended, channel, self._reporter.now())
+            inbound.when_delivered(functools.partial(self._loop.call_soon, ended))
 
     # The answers to a command
 

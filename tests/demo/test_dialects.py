@@ -499,3 +499,28 @@ async def test_wrong_arguments_for_ends_are_refused(arguments, error, text):
     async with FeedServer() as server, rxws.ReactiveWebSocket(server.url, connect_options=PLAIN) as feed:
         with pytest.raises(error, match=text):
             feed.multiplex("+", filters=[], **arguments)
+
+
+async def test_held_message_belongs_to_the_channel_that_had_its_id_when_it_arrived():
+    """A message that is held until all is subscribed does not go to a channel that gets its id meanwhile."""
+    async with FeedServer() as server, rxws.ReactiveWebSocket(server.url, connect_options=PLAIN) as feed:
+
+        def channel(name):
+            return feed.multiplex(
+                f"+{name}",
+                acknowledged=[{"ok": name}],
+                filters_from=lambda answer: [{"id": answer["id"], "m": rxws.present}],
+                unsubscribe_from=lambda answer: f"-{name}",
+            )
+
+        first, slow = channel("a"), channel("slow")
+        connection = await server.connected()
+        await connection.expect("+slow")
+        await connection.send({"ok": "a", "id": 7}, {"id": 7, "m": "a1"})
+        await asyncio.sleep(0.1)
+        await first.close()
+        second = channel("b")
+        await connection.expect("+b")
+        await connection.send({"ok": "b", "id": 7}, {"id": 7, "m": "b1"}, {"ok": "slow", "id": 8})
+        assert (await anext(second))["m"] == "b1"
+        await slow.close()

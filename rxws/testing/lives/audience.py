@@ -118,15 +118,19 @@ class Audience:
         dialect, settings = self._dialect, self._settings
         if settings.pushed:
             return self._feed.stream_filter(dialect.belongs(channel), gaps=True)
+        if settings.gives_ids:
+            own: dict[str, Any] = {"filters_from": dialect.filters_from, "unsubscribe_from": dialect.unsubscribe_from}
+        else:
+            own = {"filters": dialect.belongs(channel), "unsubscribe": dialect.unsubscribe(channel)}
         return self._feed.multiplex(
             self._subscribe(channel) if settings.channel_cursors else dialect.subscribe([channel]),
-            dialect.unsubscribe(channel),
-            filters=dialect.belongs(channel),
+            ended=dialect.ends(channel) if settings.ends_channels else None,
             acknowledged=dialect.acknowledged(channel),
             rejected=dialect.rejected(channel),
             timeout=ANSWER_TIMEOUT + settings.lag,
             combine=dialect.combine if settings.combine else None,
             gaps=True,
+            **own,
         )
 
     def _subscribe(self, channel: str) -> Callable[[str | None], Any]:

@@ -36,11 +36,13 @@ class Request(NamedTuple):
         subscribes: True to subscribe, False to unsubscribe.
         channels: the channels.
         cursors: for channels with a cursor, the number of the last message that the client has.
+        ids: the ids of the subscriptions to end, in place of channels.
     """
 
     subscribes: bool
     channels: tuple[str, ...]
     cursors: Mapping[str, int] = MappingProxyType({})
+    ids: tuple[int, ...] = ()
 
 
 class Dialect:
@@ -110,12 +112,22 @@ class Dialect:
         """Return a frame of the same meaning that is larger by up to ``size`` bytes."""
         return frame + " " * size if isinstance(frame, str) else frame
 
+    def with_id(self, frame: str | bytes, number: int) -> str | bytes:
+        """Return the frame of a message, or of an answer, with the id that the server has given to its subscription."""
+        # Put it first, so that a padded frame keeps its size.
+        return f'{{"id": {number}, {frame[1:]}' if isinstance(frame, str) else frame
+
+    def ended(self, channel: str) -> str | bytes:
+        """Return the frame that says that the server has ended the subscription of a channel."""
+        return json.dumps({"ended": channel})
+
     def request(self, frame: str | bytes) -> Request | None:
         """Return the request in a client's frame, or None if the frame is not a request."""
         message = json.loads(frame)
         if not isinstance(message, dict) or message.get("op") not in ("subscribe", "unsubscribe"):
             return None
-        return Request(message["op"] == "subscribe", tuple(message["channels"]), message.get("cursors", {}))
+        channels, ids = tuple(message.get("channels", ())), tuple(message.get("ids", ()))
+        return Request(message["op"] == "subscribe", channels, message.get("cursors", {}), ids)
 
     def answer(self, request: Request, is_refused: bool) -> str | bytes | None:
         """Return the answer to a subscription, or None for no answer."""
@@ -155,6 +167,22 @@ class Dialect:
     def subscribe_from(self, channel: str, n: int | None) -> Any:
         """Return the message that subscribes a channel from the message after the ``n``-th on; None: from now on."""
         return {**self.subscribe([channel]), "cursors": {} if n is None else {channel: n}}
+
+    def identity(self, message: Any) -> Any:
+        """Return what makes two messages the same if the server gives ids, which differ on each connection."""
+        return json.dumps({key: value for key, value in message.items() if key != "id"}, sort_keys=True)
+
+    def filters_from(self, answer: Any) -> Any:
+        """Return a filter for the messages of a channel, from the answer that has the id of its subscription."""
+        return [{"id": answer["id"], "c": rxws.present}]
+
+    def unsubscribe_from(self, answer: Any) -> Any:
+        """Return the message that unsubscribes a channel by its id."""
+        return {"op": "unsubscribe", "ids": [answer["id"]]}
+
+    def ends(self, channel: str) -> Any:
+        """Return a filter for the message that says that the server has ended the subscription of a channel."""
+        return [{"ended": channel}]
 
     def unsubscribe(self, channel: str) -> Any:
         """Return the message that unsubscribes a channel."""

@@ -115,6 +115,7 @@ def ready_made(settings: Settings, dialect: Dialect) -> MakeFeed:
             connect=endpoint.connect,
             rotate_every=settings.rotate_every or None,
             rotate_on=[{"expired": True}],
+            identity=dialect.identity if settings.gives_ids else None,
             per_connection=is_own if states_channels or "declared" in (settings.snapshots, settings.greets) else None,
             **replays,
             **endpoint.options,

@@ -4,9 +4,10 @@ Acts of the server: ``cut``, ``mute``, ``half-open`` and ``protocol`` affect the
 ``hiccup`` delays the frames of one connection; ``refuse`` and ``handshake`` affect the next handshakes; ``answer``
 affects the next subscription; ``ban`` refuses a channel; ``snapshot`` affects the next snapshot over HTTP; ``hole``
 omits the next changes of the book; ``signal`` asks the client to rotate; ``forget`` makes the cursors of all channels
-unknown, or of one; ``outage`` leaves all messages out for a time; ``begin anew`` keeps the next connection from
-resuming. Acts of the client: ``rotate``, ``subscribe``, ``unsubscribe``, ``swap``, ``stand still``, ``slow down``,
-``exit``, ``rotate at once``, ``generator exit``, ``cancel``, ``restart book``.
+unknown, or of one; ``end`` ends the subscription of a channel; ``outage`` leaves all messages out for a time; ``begin
+anew`` keeps the next connection from resuming. Acts of the client: ``rotate``, ``subscribe``, ``unsubscribe``,
+``swap``, ``stand still``, ``slow down``, ``exit``, ``rotate at once``, ``generator exit``, ``cancel``, ``restart
+book``.
 """
 
 from __future__ import annotations
@@ -79,10 +80,14 @@ INGREDIENTS: Final[Mapping[str, tuple[Ingredient, float]]] = {
     "histories": (server_side.histories, 0.15),
     "large frames": (server_side.large_frames, 0.1),
     "shards": (client_side.shards, 0.12),
+    "given ids": (server_side.given_ids, 0.12),
+    "ended subscriptions": (server_side.ended_subscriptions, 0.12),
 }
 """All ingredients in the order in which they are added, each with the share of lives that have it."""
 
-KNOWN: Final[Mapping[str, str]] = {}
+KNOWN: Final[Mapping[str, str]] = {
+    "ended subscriptions": "no Gap, if it ends on the new connection of a rotation or before its answer is decided"
+}
 """The ingredients that rxws does not survive yet, each with a description of the fault."""
 
 

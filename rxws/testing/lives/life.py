@@ -22,14 +22,11 @@ SNAPSHOTS = ("declared snapshots", "plain snapshots", "sent books")
 """Ingredients that are left out for classes that do not know snapshots."""
 
 OF_READY_MADE = (
-    "outages",
-    "resumed connections",
-    "skewed replays",
-    "subscription cursors",
-    "histories",
-    "large frames",
+    *("outages", "resumed connections", "skewed replays", "subscription cursors", "histories", "large frames"),
+    *("given ids", "ended subscriptions"),
 )
-"""Ingredients that need JSON, a parse hook that returns gaps, a feed that resumes, or unwrapped connections."""
+"""Ingredients that need JSON, a parse hook that returns gaps, a feed that resumes, unwrapped connections, or other
+identities of messages and other arguments of ``multiplex``."""
 
 
 async def life(

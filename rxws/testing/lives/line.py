@@ -67,6 +67,8 @@ class Line:
         answers_close: whether the server answers the client's close frame.
         deferred: the channels whose subscription has arrived but has not taken effect yet.
         answered: for each channel, the time at which the client should have the answer to the subscription.
+        ids: for each subscribed channel, the id of its subscription, if the server gives ids.
+        ended: the channels whose subscription the server has ended.
         positions: for each channel, the number after which its messages begin, and whether the server remembers all
             later ones.
     """
@@ -93,6 +95,11 @@ class Line:
         self.deferred: set[str] = set()
         self.answered: dict[str, float] = {}
         self.positions: dict[str, tuple[int, bool]] = {}
+        self.ids: dict[str, int] = {}
+        self.ended: set[str] = set()
+        # There are more ids than channels, so the id of a subscription that has ended is not given again at once.
+        self._free_ids = list(range(venue.settings.channels + 3))
+        Random(f"{venue.schedule.seed}/ids {record.number}").shuffle(self._free_ids)
 
     def attach(self, wire: Wire) -> None:
         """Set the path to the client."""
@@ -108,6 +115,29 @@ class Line:
         """Whether the client has read all frames that have arrived."""
         return self._wire is not None and not self._wire.has_unread
 
+    # Subscriptions
+
+    def begin(self, channel: str) -> None:
+        """Subscribe a channel, and give the subscription an id."""
+        self.channels.append(channel)
+        self.ended.discard(channel)
+        self.ids[channel] = self._free_ids.pop(0)
+
+    def leave(self, channel: str) -> None:
+        """Unsubscribe a channel. The next subscription gets its id."""
+        self.channels.remove(channel)
+        self.record.unsubscribed.append((self._loop.time(), channel))
+        self._free_ids.insert(0, self.ids.pop(channel))
+
+    def end_channel(self, channel: str) -> None:
+        """End the subscription of a channel, and say so after its last message."""
+        if channel in self.channels and self.is_open and not (self.is_mute or self.is_dead):
+            self.channels.remove(channel)
+            self.answered.pop(channel, None)
+            self.ended.add(channel)
+            self._free_ids.append(self.ids.pop(channel))
+            self.say(self._venue.dialect.ended(channel), [channel])
+
     # Sending
 
     def publish(self, channel: str, n: int, frame: Any, now: float, *, is_snapshot: bool = False) -> None:
@@ -115,6 +145,8 @@ class Line:
         if not self.is_open or self.is_mute:
             return
         settings = self._venue.settings
+        if settings.gives_ids:
+            frame = self._venue.dialect.with_id(frame, self.ids[channel])
         if channel not in self._skews:
             self._skews[channel] = self._rng.uniform(0.0, settings.skew) if settings.skew else 0.0
         lag = self._skews[channel] + (self._rng.uniform(0.0, settings.jitter) if settings.jitter else 0.0)
@@ -124,8 +156,13 @@ class Line:
         if not self.is_dead:
             self._put(sent.due, sent, frame)
 
-    def say(self, frame: Any, behind: Collection[str] = ()) -> float | None:
-        """Send a frame without a number. It arrives after all earlier messages of the channels in ``behind``.
+    def say(self, frame: Any, behind: Collection[str] = (), ahead: Collection[str] = ()) -> float | None:
+        """Send a frame without a number.
+
+        Args:
+            frame: the frame.
+            behind: the channels whose earlier messages arrive before it.
+            ahead: the channels whose later messages arrive after it.
 
         Returns:
             When it is due at the client; None if it is not sent.
@@ -133,7 +170,9 @@ class Line:
         if not self.is_open or self.is_dead or frame is None:
             return None
         earliest = max(self._outs.get(channel, 0.0) for channel in ("", *behind))
-        due = self.record.last_said = max(self._loop.time(), earliest) + self._lag
+        out = max(self._loop.time(), earliest)
+        self._outs.update(dict.fromkeys(ahead, out))
+        due = self.record.last_said = out + self._lag
         self._put(due, None, frame)
         return due
 

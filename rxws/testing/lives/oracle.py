@@ -77,8 +77,11 @@ class _Judgement:
                     yield Problem("Gap twice", f"{seen.name}: the one from {look.item.start:.3f}")
                 gaps.append(look.item)
                 continue
-            _, n, is_snapshot = look.item
+            channel, n, is_snapshot = look.item
             where = f"{seen.name} at {look.time:.3f}: {n}"
+            if channel != seen.channel:
+                yield Problem("another channel", f"{where} belongs to {channel}")
+                continue
             if last is not None and n <= last:
                 if not is_snapshot:
                     yield Problem("twice" if n in numbers else "out of order", f"{where} follows {last}")

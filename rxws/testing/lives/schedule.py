@@ -58,6 +58,9 @@ class Settings:
         channel_cursors: whether each subscription has its own cursor. Then the statement is part of its answer.
         early: how many messages before the cursor's a replay begins; with ``channel_cursors`` not before the first
             message of the subscription, because only numbers show that such a message is older than the delivered ones.
+        given_ids: whether the server gives each subscription an id, which differs on each connection and is used again.
+            The client recognizes messages by it. See :attr:`gives_ids`.
+        ends: whether the server ends subscriptions, which the client recognizes. See :attr:`ends_channels`.
         greets: whether each connection begins with its own greeting: ``""`` (no), ``"declared"`` (the feed has a
             filter for it) or ``"plain"`` (it has none).
         padding: how many spaces follow each frame of JSON, so that a ready-made feed decodes it lazily. Then the life
@@ -101,6 +104,8 @@ class Settings:
     early: int = 0
     greets: str = ""
     padding: int = 0
+    given_ids: bool = False
+    ends: bool = False
     silence: bool = False
     shard: int = 0
 
@@ -119,6 +124,16 @@ class Settings:
         """Whether the book's snapshots come in the feed. Only then is the book a subscribed channel."""
         # During an outage the server may send nothing, not even a snapshot.
         return bool(self.sent_book) and not (self.pushed or self.tells or self.resumes)
+
+    @property
+    def gives_ids(self) -> bool:
+        """Whether the server gives each subscription an id."""
+        return self.given_ids and not (self.pushed or self.resumes or self.past)
+
+    @property
+    def ends_channels(self) -> bool:
+        """Whether the server ends subscriptions."""
+        return self.ends and not (self.pushed or self.resumes or self.tells)
 
     @property
     def reach(self) -> float:

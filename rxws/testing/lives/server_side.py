@@ -14,7 +14,9 @@ __all__ = [
     "dated_silence",
     "deaf_errors",
     "declared_snapshots",
+    "ended_subscriptions",
     "first_snapshots",
+    "given_ids",
     "half_open",
     "heartbeats",
     "hiccups",
@@ -250,6 +252,32 @@ def sent_books(rng: Random, plan: Plan) -> None:
     for at in some(rng, plan, 2):
         plan.act(at, "restart book")
         if rng.random() < 0.5:
+            plan.act(max(0.0, at - rng.uniform(0.0, 1.0)), "rotate")
+
+
+def given_ids(rng: Random, plan: Plan) -> None:
+    """The server gives each subscription an id, which means another channel on another connection, or later."""
+    plan.set(given_ids=True)
+    plan.need_channels(rng.randint(2, 5))
+    for at in some(rng, plan, 2):
+        plan.act(at, "rotate")
+        if rng.random() < 0.5:
+            # The next subscription gets the id of the one that has ended.
+            number = rng.randrange(plan.settings["channels"])
+            plan.act(at + rng.uniform(-0.5, 0.5), "unsubscribe", f"c{number}")
+            plan.act(at + rng.uniform(2.5, 4.0), "subscribe", f"c{number}")
+
+
+def ended_subscriptions(rng: Random, plan: Plan) -> None:
+    """The server ends subscriptions, on one connection or on all. The client subscribes again."""
+    plan.set(ends=True)
+    plan.need_channels(rng.randint(1, 3))
+    # If the client leaves a channel when the server ends it, the next subscription begins at other times on each
+    # connection, and the first messages on one of them may be older than the first on the other.
+    plan.acts[:] = [act for act in plan.acts if act.kind != "swap"]
+    for at in some(rng, plan, 3):
+        plan.act(at, "end", f"c{rng.randrange(plan.settings['channels'])}", which(rng))
+        if rng.random() < 0.4:
             plan.act(max(0.0, at - rng.uniform(0.0, 1.0)), "rotate")
 
 

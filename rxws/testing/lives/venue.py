@@ -247,14 +247,16 @@ class Venue:
         """Subscribe or unsubscribe, and answer."""
         self.catch_up()
         if not request.subscribes:
-            for channel in request.channels:
+            named = [channel for channel, number in line.ids.items() if number in request.ids]
+            if len(named) < len(request.ids) and not line.ended:
+                self.record.problems.append(f"the ids {request.ids} were unsubscribed, but {line.ids} are subscribed")
+            for channel in (*request.channels, *named):
                 line.answered.pop(channel, None)
                 if channel in line.channels:
-                    line.channels.remove(channel)
-                    line.record.unsubscribed.append((self._loop.time(), channel))
+                    line.leave(channel)
                 elif channel in line.deferred:
                     line.deferred.remove(channel)
-                else:
+                elif channel not in line.ended:
                     self.record.problems.append(f"{channel} was unsubscribed, but was not subscribed")
             return
         for channel in request.channels:
@@ -262,6 +264,9 @@ class Venue:
                 self.record.repeats.append(Repeat(self._loop.time(), channel, line.answered[channel]))
         is_new = any(channel not in line.channels for channel in request.channels)
         word, value = self._answers.popleft() if self._answers and is_new else ("", 0.0)
+        if self.settings.gives_ids and word != "refused":
+            # No client can recognize a message, or end a subscription, before the answer with its id.
+            word = ""
         if not self._banned.isdisjoint(request.channels):
             self._refuse(line, request)
         elif word == "deferred":
@@ -272,7 +277,7 @@ class Venue:
         elif word == "refused":
             self._refuse(line, request)
         else:
-            self._subscribe(line, request, word in ("", "single"), word == "single")
+            self._subscribe(line, request, word in ("", "single"), word == "single" or self.settings.gives_ids)
             if word:
                 # The feed may have waited for the answer in vain.
                 line.record.replayed |= dict.fromkeys(request.channels, False)
@@ -281,11 +286,22 @@ class Venue:
 
     def _consent(self, line: Line, request: Request) -> None:
         answer = self.dialect.answer(request, False)
+        if self.settings.gives_ids and answer is not None:
+            channel, *others = request.channels
+            if others:
+                self._consent(line, request._replace(channels=tuple(others)))
+                request = request._replace(channels=(channel,))
+            if channel not in line.ids:
+                # It was unsubscribed meanwhile.
+                return
+            answer = self.dialect.with_id(self.dialect.answer(request, False) or answer, line.ids[channel])
         if self.settings.channel_cursors:
             channel, is_sole = request.channels[0], len(request.channels) == 1
             is_recovered = all(line.positions[each][1] for each in request.channels)
             answer = self.dialect.recovered(channel, line.positions[channel][0] if is_sole else None, is_recovered)
-        due = line.say(answer, request.channels)
+        # Messages of the subscription that had the id before precede the answer, and those of the new one follow it.
+        is_named = self.settings.gives_ids
+        due = line.say(answer, [*self.record.published] if is_named else request.channels, request.channels * is_named)
         if due is not None:
             # After one answer to a message with several channels, the client waits for further answers.
             pause = ANSWER_PAUSE if len(request.channels) > 1 else 0.0
@@ -321,6 +337,9 @@ class Venue:
         limit = self.settings.channels_per_connection
         if limit and len({*line.channels, *request.channels}) > limit:
             self.record.problems.append(f"{request.channels} are too many beside {list(line.channels)}")
+        new = [channel for channel in request.channels if channel not in line.channels]
+        for channel in new:
+            line.begin(channel)
         if is_answered:
             answered = [Request(True, (each,)) for each in request.channels] if is_single else [request]
             for each in answered:
@@ -330,8 +349,7 @@ class Venue:
             if channel in line.record.refused:
                 line.record.refused.remove(channel)
             line.deferred.discard(channel)
-            if channel not in line.channels:
-                line.channels.append(channel)
+            if channel in new:
                 self.record.effects.append((now, channel, False))
                 if self.settings.channel_cursors:
                     line.record.replayed[channel] = self._replay(line, missed[channel], [channel])
@@ -400,6 +418,9 @@ class Venue:
             if self.settings.tells and not sends_again and self._out_since is None:
                 self._out_since = self._loop.time()
                 self._timers["outage"] = self._loop.call_later(act.value, self._end_outage)
+        elif act.kind == "end":
+            for line in self._chosen(act.value) if self.settings.ends_channels else ():
+                line.end_channel(act.word)
         elif act.kind == "begin anew":
             self._begins_anew = True
         elif act.kind == "hiccup":
