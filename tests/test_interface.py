@@ -1007,6 +1007,8 @@ async def test_statistics_have_all_counters(feed_server):
         "last_message_age": None,
         "complete_since": None,
         "lines": (),
+        "shards": (),
+        "latency": None,
     }
     async with feed:
         connection = await feed_server.connected()
