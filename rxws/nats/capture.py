@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import time
 from collections.abc import Callable
 from typing import Any
@@ -60,6 +61,9 @@ class Capture(Receiver):
         self._stale: frozenset[int] = frozenset()
         self._is_stale = False
         self._stale_since = 0.0
+        # Called if a message is received later than `notice_after`, in nanoseconds since the epoch.
+        self.notice: Callable[[], object] = lambda: None
+        self.notice_after = math.inf
         self.since = time.time() if feed.state.value.is_live else None
         if self.since is not None:
             outbox.add_hole(Hole(None, self.since, "start"))
@@ -97,6 +101,9 @@ class Capture(Receiver):
         """Take a message of the feed."""
         raw, received, number = self._frame
         is_raw, self._is_raw = self._is_raw, False
+        if received > self.notice_after:
+            # After a suspension, the loop may read messages before it calls the timers that are due.
+            self.notice()
         if self._stale:
             self._check_age(number)
         try:

@@ -74,6 +74,7 @@ class Relay(abc.DisposableBase):
         subject_of = self._template.render if self._template is not None else checked_subject(options.subject)
         identity_of = numbered_ids(boot) if options.identity is None else shared_ids(feed_name, options.identity)
         self._capture = Capture(feed, self._outbox, f"relay {self.name}", subject_of, identity_of, self._wake)
+        self._capture.notice = self._notice_suspension
         self._subscriptions = self._capture.start(Filter.parse(options.filters, "filters"))
         self._ticked_at = time.time()
         self._ticking = self._loop.call_later(options.watermark_interval, self._tick)
@@ -123,18 +124,27 @@ class Relay(abc.DisposableBase):
         """Mark that all messages until now were received, and notice that this process was suspended."""
         interval = self._options.watermark_interval
         self._ticking = self._loop.call_later(interval, self._tick)
-        now, before = time.time(), self._ticked_at
-        self._ticked_at = now
-        if self._identity.is_shared and now - before > interval + STANDSTILL * self._window:
-            line = "%s: the process was suspended for %.1f s, so its connections are replaced"
-            self._context.reporter.log(logging.WARNING, line, self.name, now - before)
-            self._capture.was_suspended(before)
-        else:
-            self._mark(now, READING)
+        if not self._notice_suspension():
+            self._mark(self._ticked_at, READING)
         if self._publisher is not None:
             self._publisher.tick()
         if self._outbox.pending < LAG_MARKS[0] // 2:
             self._capture.caught_up()
+
+    def _notice_suspension(self) -> bool:
+        """Replace the feed's connections if this process was suspended since the last call; return whether it was."""
+        now, before = time.time(), self._ticked_at
+        self._ticked_at = now
+        if not self._identity.is_shared:
+            return False
+        longest = self._options.watermark_interval + STANDSTILL * self._window
+        self._capture.notice_after = (now + longest) * 1e9
+        if now - before <= longest:
+            return False
+        line = "%s: the process was suspended for %.1f s, so its connections are replaced"
+        self._context.reporter.log(logging.WARNING, line, self.name, now - before)
+        self._capture.was_suspended(before)
+        return True
 
     def _mark(self, until: float, rounds: int) -> None:
         """Mark that all messages until ``until`` were received, after some iterations of the event loop.

@@ -126,7 +126,7 @@ def test_demo_fails_when_messages_are_lost(capsys, monkeypatch):
         await exchange.server.send(message, message | {"n": 5})
 
     tampered(monkeypatch, tamper)
-    assert cli.main(["demo", "--seconds", "1", "--streams", "1"]) == 1
+    assert cli.main(["demo", "--seconds", "2", "--streams", "1"]) == 1
     out, _ = capsys.readouterr()
     assert summary(out)["rotation"].startswith("3 lost, 0 doubled; ")
     assert verdict(out) == "Not as promised: 3 messages lost."
