@@ -749,3 +749,23 @@ async def test_gap_while_the_reader_was_away_is_noticed(nats_server: NatsServer)
             found = await take(ws.stream_filter(gaps=True), 2)
     assert isinstance(found[0], rxws.Gap)
     assert found[1] == trade(2)
+
+
+async def test_standstill_is_noticed_before_the_first_message_after_it(
+    nats_server: NatsServer, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A relay notices that its process stood still before it takes a message, which may be too old to publish."""
+    noticed = []
+
+    def identity(message: dict[str, Any]) -> Any:
+        noticed.append("the process was suspended" in caplog.text)
+        return message["n"]
+
+    async with capturing(nats_server, identity=identity, create={"duplicate_window": 4 * 10**9}) as capture:
+        await capture.send(trade(1))
+        await asyncio.sleep(0.7)
+        # The loop reads the message right after the standstill, before it calls the timers that are due then.
+        asyncio.get_running_loop().call_soon(time.sleep, 2)
+        await capture.send(trade(2))
+        await until(lambda: len(noticed) == 2)
+    assert noticed == [False, True]
