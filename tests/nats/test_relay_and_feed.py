@@ -659,28 +659,6 @@ async def test_nothing_is_left_behind(nats_server: NatsServer) -> None:
         await until_consumers(js, 0)
 
 
-async def test_recorded_gap_is_replayed(nats_server: NatsServer, tmp_path: Path) -> None:
-    """A recording of a feed contains the Gaps that its relays caused, and a replay emits them again."""
-    path = tmp_path / "far.jsonl"
-    async with (
-        capturing(nats_server) as capture,
-        rxws.nats.NatsFeed(nats_server.url, start="all") as ws,
-        rxws.record(ws, path),
-    ):
-        stream = ws.stream_filter(gaps=True)
-        await capture.send(trade(1))
-        await asyncio.sleep(0.7)
-        capture.server.connections[0].reset()
-        await capture.server.connected(2)
-        await until(lambda: capture.ws.statistics().gaps == 1)
-        await capture.send(trade(2))
-        await take(stream, 3)
-    async with rxws.replay(path, math.inf, feed=rxws.nats.NatsFeed) as again:
-        found = [message async for message in again.stream_filter(gaps=True)]
-        assert again.statistics().rejected == 0
-    assert [type(message) for message in found] == [dict, rxws.Gap, dict]
-
-
 class DecodingLater(rxws.nats.NatsFeed[Any]):
     """A feed whose decoder is a coroutine function."""
 
@@ -692,12 +670,15 @@ class DecodingLater(rxws.nats.NatsFeed[Any]):
         super().__init__(**{"subject": "rx.>", **options}, decode=decode)
 
 
-async def test_recorded_gap_is_replayed_by_a_feed_whose_decoder_waits(nats_server: NatsServer, tmp_path: Path) -> None:
-    """A coroutine function as the decoder gets no frames of missing messages, neither live nor in a replay."""
+@pytest.mark.parametrize("feed", [rxws.nats.NatsFeed, DecodingLater])
+async def test_recorded_gap_is_replayed(
+    feed: type[rxws.nats.NatsFeed[Any]], nats_server: NatsServer, tmp_path: Path
+) -> None:
+    """A recording contains the Gaps that relays caused, and a replay emits them again. No decoder gets their frames."""
     path = tmp_path / "far.jsonl"
     async with (
         capturing(nats_server) as capture,
-        DecodingLater(servers=nats_server.url, start="all") as ws,
+        feed(servers=nats_server.url, start="all") as ws,
         rxws.record(ws, path),
     ):
         stream = ws.stream_filter(gaps=True)
@@ -708,7 +689,7 @@ async def test_recorded_gap_is_replayed_by_a_feed_whose_decoder_waits(nats_serve
         await until(lambda: capture.ws.statistics().gaps == 1)
         await capture.send(trade(2))
         assert [type(message) for message in await take(stream, 3)] == [dict, rxws.Gap, dict]
-    async with rxws.replay(path, math.inf, feed=DecodingLater) as again:
+    async with rxws.replay(path, math.inf, feed=feed) as again:
         found = [message async for message in again.stream_filter(gaps=True)]
         assert again.statistics().rejected == 0
     assert [type(message) for message in found] == [dict, rxws.Gap, dict]
