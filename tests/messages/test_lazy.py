@@ -399,16 +399,21 @@ async def test_gap_has_the_last_message(feed_server):
         assert kept.pending == 0
 
 
+async def overlapping(feed, feed_server):
+    """Begin a rotation after a message. Return both connections of the server, and the task that rotates."""
+    old = await feed_server.connected()
+    await old.send(large(s="A", n=1))
+    await asyncio.sleep(1)
+    rotating = asyncio.ensure_future(feed.rotate())
+    return old, await feed_server.connected(2), rotating
+
+
 @virtual
 async def test_overlap_delivers_each_message_once_when_frames_are_held(feed_server, decoding):
     """A rotation compares and holds frames. Copies are never decoded."""
     async with ready_made(feed_server) as feed:
         stream = feed.stream_filter([{"s": "A"}])
-        old = await feed_server.connected()
-        await old.send(large(s="A", n=1))
-        await asyncio.sleep(1)
-        rotating = asyncio.ensure_future(feed.rotate())
-        new = await feed_server.connected(2)
+        old, new, rotating = await overlapping(feed, feed_server)
         await new.send(*[large(s="A", n=n) for n in range(2, 7)], large(s="B"))
         await asyncio.sleep(0.1)
         await old.send(*[large(s="A", n=n) for n in range(2, 5)])
@@ -426,11 +431,7 @@ async def test_consumer_that_comes_in_an_overlap_gets_held_messages(feed_server)
     """Held frames whose keys were read for other filters are compared as whole messages."""
     async with ready_made(feed_server) as feed:
         stream = feed.stream_filter([{"s": "A"}])
-        old = await feed_server.connected()
-        await old.send(large(s="A", n=1))
-        await asyncio.sleep(1)
-        rotating = asyncio.ensure_future(feed.rotate())
-        new = await feed_server.connected(2)
+        old, new, rotating = await overlapping(feed, feed_server)
         await new.send(large(s="A", n=2), large(s="B", k=1))
         await asyncio.sleep(0.1)
         other, every = feed.stream_filter([{"k": 1}]), feed.stream_filter(lambda message: "n" in message)

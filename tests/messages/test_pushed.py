@@ -3,20 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-import functools
 
 import pytest
 from websockets.exceptions import ConnectionClosedOK
 
-from rxws import Many, MessageRejected
-from rxws.connections.connection import Connection
-from rxws.messages.dispatcher import FrameDispatcher
-from rxws.messages.frames import frames_of
-from rxws.messages.hooks import ParseHooks
+from rxws import Many
 from rxws.messages.pushed import HIGH_WATER
-from rxws.messages.reader import Reader
-from tests.support.feeds import of_kind
-from tests.support.wiring import Wiring, never_asked
+from tests.support.reading import Reading
 
 pytestmark = pytest.mark.usefixtures("virtual_time", "assert_no_leaks")
 
@@ -74,39 +67,21 @@ class PushingWebsocket:
         self.end()
 
 
-class Reading:
-    """A pushing connection with its reader, and the messages that it delivered."""
+class Pushing(Reading):
+    """A pushing connection with its reader."""
 
     def __init__(self, parse=lambda raw: raw):
-        self.wiring = Wiring()
-        self.websocket = PushingWebsocket()
-        hooks = ParseHooks(lambda: parse, reply=None, identity=None, per_connection=None)
-        dispatcher = FrameDispatcher(self.wiring.context, self.wiring.router, hooks)
-        self.connection = Connection(self.websocket, 1, self.wiring.loop, self.wiring.reporter, never_asked)
-        frames = functools.partial(frames_of, self.websocket, self.wiring.reporter)
-        self.messages = []
-        self.wiring.router.messages.subscribe(self.messages.append)
-        self.connection.start(Reader(self.connection.inbound, frames, dispatcher, parse).read)
+        super().__init__(PushingWebsocket(), parse)
 
     async def begun(self):
         """Wait until the reader waits for a frame."""
         await asyncio.sleep(0.001)
         return self
 
-    async def ended(self):
-        """End the connection, and wait until it was read to its end."""
-        self.websocket.end()
-        await asyncio.wait({self.connection.reader})
-        self.connection.end()
-
-    def rejected(self):
-        """Return the rejected frames, each with the type of its error."""
-        return [(event.raw, type(event.error)) for event in of_kind(MessageRejected, self.wiring.seen)]
-
 
 async def test_message_is_delivered_at_once_when_it_is_pushed():
     """A message reaches its consumers before the connection's callback returns."""
-    reading = await Reading().begun()
+    reading = await Pushing().begun()
     reading.websocket.come("a", b"b")
     assert reading.messages == ["a", b"b"]
     assert reading.connection.inbound.last_received_at is not None
@@ -116,7 +91,7 @@ async def test_message_is_delivered_at_once_when_it_is_pushed():
 
 async def test_messages_wait_when_the_reader_has_not_begun():
     """Frames that are pushed before the reader waits for one are delivered first, in order."""
-    reading = Reading()
+    reading = Pushing()
     await asyncio.sleep(0)
     reading.websocket.come("a", "b")
     await reading.begun()
@@ -136,7 +111,7 @@ async def test_order_is_kept_when_a_plain_hook_returns_coroutines():
                 await asyncio.sleep(1)
         return raw.upper()
 
-    reading = await Reading(lambda raw: raw if raw == "now" else parse_later(raw)).begun()
+    reading = await Pushing(lambda raw: raw if raw == "now" else parse_later(raw)).begun()
     reading.websocket.come("now", "slow", "fast", "now")
     assert reading.messages == ["now"]
     await asyncio.sleep(2)
@@ -154,7 +129,7 @@ async def test_messages_go_through_the_task_when_the_hook_is_a_coroutine_functio
         await asyncio.sleep(1 if raw == "slow" else 0)
         return raw, asyncio.current_task().get_name()
 
-    reading = await Reading(parse).begun()
+    reading = await Pushing(parse).begun()
     reading.websocket.come("slow", "fast")
     await asyncio.sleep(2)
     assert reading.messages == [("slow", "rxws reader 1"), ("fast", "rxws reader 1")]
@@ -163,7 +138,7 @@ async def test_messages_go_through_the_task_when_the_hook_is_a_coroutine_functio
 
 async def test_other_tasks_run_when_a_burst_is_pushed(virtual_time):
     """In a burst that takes longer than a time slice, other tasks run, and reading pauses while many frames wait."""
-    reading = await Reading().begun()
+    reading = await Pushing().begun()
     turns = 0
 
     async def count():
@@ -194,7 +169,7 @@ async def test_reading_is_not_paused_when_few_frames_wait():
         await asyncio.sleep(1)
         return raw
 
-    reading = await Reading(parse).begun()
+    reading = await Pushing(parse).begun()
     reading.websocket.come(*["x"] * HIGH_WATER)
     assert reading.websocket.transport.is_reading
     reading.websocket.come("x")
@@ -210,7 +185,7 @@ async def test_frame_is_rejected_when_a_plain_hook_raises():
             raise asyncio.CancelledError
         return Many(raw.split()) if " " in raw else int(raw)
 
-    reading = await Reading(parse).begun()
+    reading = await Pushing(parse).begun()
     reading.websocket.come("1", "x", "cancelled", "a b", "2")
     assert reading.messages == [1, "a", "b", 2]
     assert reading.rejected() == [("x", ValueError), ("cancelled", asyncio.CancelledError)]
@@ -222,7 +197,7 @@ async def test_program_ends_when_a_consumer_exits():
     pushed, readers = [], []
 
     async def program():
-        reading = await Reading().begun()
+        reading = await Pushing().begun()
         readers.append(reading.connection.reader)
 
         def leave(message):
@@ -254,7 +229,7 @@ async def test_reader_ends_when_it_is_cancelled(waits):
         finally:
             ended.append(True)
 
-    reading = await Reading(lambda raw: parse_later(raw)).begun()
+    reading = await Pushing(lambda raw: parse_later(raw)).begun()
     if waits:
         reading.websocket.come("1")
         await asyncio.sleep(1)
@@ -274,7 +249,7 @@ async def test_coroutine_is_closed_when_the_reader_is_cancelled_before_it_begins
     async def parse_later(raw):
         return raw
 
-    reading = await Reading(lambda raw: parse_later(raw)).begun()
+    reading = await Pushing(lambda raw: parse_later(raw)).begun()
     reading.websocket.come("1")
     reading.connection.reader.cancel()
     await asyncio.wait({reading.connection.reader})

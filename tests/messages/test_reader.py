@@ -3,20 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-import functools
 import re
 
 import pytest
 
 from rxws import Many, MessageRejected
-from rxws.connections.connection import Connection
-from rxws.messages.dispatcher import FrameDispatcher
-from rxws.messages.frames import frames_of
-from rxws.messages.hooks import ParseHooks
-from rxws.messages.reader import Reader
 from tests.support.feeds import of_kind
 from tests.support.life import ScriptedWebsocket
-from tests.support.wiring import Wiring, never_asked
+from tests.support.reading import Reading
 
 pytestmark = pytest.mark.usefixtures("virtual_time", "assert_no_leaks")
 
@@ -25,38 +19,16 @@ def ignore(*_):
     """Ignore all arguments."""
 
 
-class Reading:
-    """A scripted connection with its reader, and the messages that it delivered."""
+class Scripted(Reading):
+    """A scripted connection with its reader."""
 
     def __init__(self, parse=lambda raw: raw):
-        self.wiring = Wiring()
-        self.websocket = ScriptedWebsocket()
-        dispatcher = FrameDispatcher(
-            self.wiring.context,
-            self.wiring.router,
-            ParseHooks(lambda: parse, reply=None, identity=None, per_connection=None),
-        )
-        self.connection = Connection(self.websocket, 1, self.wiring.loop, self.wiring.reporter, never_asked)
-        frames = functools.partial(frames_of, self.websocket, self.wiring.reporter)
-        reader = Reader(self.connection.inbound, frames, dispatcher, parse)
-        self.messages = []
-        self.wiring.router.messages.subscribe(self.messages.append)
-        self.connection.start(reader.read)
-
-    async def ended(self):
-        """End the connection, and wait until it was read to its end."""
-        self.websocket.end()
-        await asyncio.wait({self.connection.reader})
-        self.connection.end()
-
-    def rejected(self):
-        """Return the rejected frames, each with the type of its error."""
-        return [(event.raw, type(event.error)) for event in of_kind(MessageRejected, self.wiring.seen)]
+        super().__init__(ScriptedWebsocket(), parse)
 
 
 async def test_reader_delivers_messages_in_order_when_frames_arrive():
     """The reader delivers messages in the order of their frames, and notes when the last one arrived."""
-    reading = Reading()
+    reading = Scripted()
     assert reading.connection.inbound.last_received_at is None
     await asyncio.sleep(5)
     reading.websocket.come("a", b"b")
@@ -74,7 +46,7 @@ async def test_reader_keeps_the_order_when_the_parse_hook_waits():
             await asyncio.sleep(1)
         return raw
 
-    reading = Reading(parse)
+    reading = Scripted(parse)
     reading.websocket.come("slow", "fast")
     await asyncio.sleep(2)
     assert reading.messages == ["slow", "fast"]
@@ -101,7 +73,7 @@ async def test_frame_is_rejected_when_its_message_can_be_consumed_only_once(prom
     async def parse(raw):
         return promise() if raw == "odd" else raw
 
-    reading = Reading(parse)
+    reading = Scripted(parse)
     reading.websocket.come("sound", "odd", "sound", "odd")
     await asyncio.sleep(1)
     assert reading.messages == ["sound", "sound"]
@@ -113,7 +85,7 @@ async def test_frame_is_rejected_when_its_message_can_be_consumed_only_once(prom
 
 async def test_frame_is_rejected_when_a_plain_hook_returns_a_future():
     """A plain parse hook must return the message itself: a future is rejected."""
-    reading = Reading(lambda raw: asyncio.get_running_loop().create_future())
+    reading = Scripted(lambda raw: asyncio.get_running_loop().create_future())
     reading.websocket.come("a")
     await asyncio.sleep(1)
     assert reading.rejected() == [("a", TypeError)]
@@ -131,7 +103,7 @@ async def test_parse_hook_runs_in_the_task_of_the_reader():
             await asyncio.sleep(0 if raw == "a" else 0.01)
         return raw
 
-    reading = Reading(parse)
+    reading = Scripted(parse)
     reading.websocket.come("a", "b")
     await asyncio.sleep(0.1)
     assert tasks == [reading.connection.reader] * 2
@@ -162,7 +134,7 @@ async def test_other_tasks_run_when_a_burst_arrives(virtual_time, costs):
             longest = max(longest, virtual_time.time() - looked)
             looked = virtual_time.time()
 
-    reading = Reading(parse)
+    reading = Scripted(parse)
     reading.websocket.come(*map(str, range(max(4_000, round(0.3 * len(costs) / sum(costs))))))
     watching = asyncio.create_task(watch())
     await reading.ended()
@@ -184,7 +156,7 @@ async def test_frame_is_skipped_when_its_parse_hook_times_out(seconds, heeds):
                 raise
         return raw
 
-    reading = Reading(parse)
+    reading = Scripted(parse)
     reading.websocket.come("slow", "next")
     await asyncio.sleep(0.1)
     # A frame that arrives meanwhile is not read, and does not extend the timeout.
@@ -205,7 +177,7 @@ async def test_timeout_starts_over_when_the_next_frame_is_parsed():
         await asyncio.sleep(9)
         return raw
 
-    reading = Reading(parse)
+    reading = Scripted(parse)
     reading.websocket.come(*"abc")
     await asyncio.sleep(30)
     assert reading.messages == ["a", "b", "c"]
@@ -218,7 +190,7 @@ async def test_no_timer_is_left_when_the_reader_is_cancelled_in_a_hook():
     async def parse(raw):
         await asyncio.sleep(1000)
 
-    reading = Reading(parse)
+    reading = Scripted(parse)
     reading.websocket.come("slow")
     await asyncio.sleep(1)
     reading.connection.reader.cancel()
