@@ -735,7 +735,7 @@ async def test_gap_while_the_reader_was_away_is_noticed(nats_server: NatsServer)
 async def test_standstill_is_noticed_before_the_first_message_after_it(
     nats_server: NatsServer, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """A relay notices that its process stood still before it takes a message, which may be too old to publish."""
+    """A relay notices that its process was suspended before it takes a message, which may be too old to publish."""
     noticed = []
 
     def identity(message: dict[str, Any]) -> Any:
