@@ -31,6 +31,9 @@ PATIENCE: Final = 15.0
 TICK: Final = 0.02
 """Seconds between two looks at what has arrived."""
 
+APART: Final = 0.25
+"""The fewest seconds from the end of the rotation to the cut, so that their gaps can be told apart."""
+
 
 async def run_demo(seconds: float, streams: int, output: Output) -> int:
     """Run the demo, print its summary, and return the exit code. Cancelling prints the summary so far.
@@ -172,7 +175,7 @@ class _Run:
             self._is_rotating = True
             await self._feed.rotate()
             self._is_rotating = False
-            await asyncio.sleep(start + seconds * 2 / 3 - time.monotonic())
+            await asyncio.sleep(max(APART, start + seconds * 2 / 3 - time.monotonic()))
             self._begin_phase()
             result.was_cut = True
             await self._exchange.cut()

@@ -170,7 +170,7 @@ def test_demo_fails_when_messages_arrive_twice(capsys, monkeypatch):
         await exchange.server.send(message, message)
 
     tampered(monkeypatch, tamper)
-    assert cli.main(["demo", "--seconds", "2"]) == 1
+    assert cli.main(["demo", "--seconds", "1"]) == 1
     out, _ = capsys.readouterr()
     assert ", 1 doubled; " in summary(out)["rotation"]
     assert verdict(out) == "Not as promised: 1 message doubled."
