@@ -102,10 +102,9 @@ class Capture(Receiver):
         raw, received, number = self._frame
         is_raw, self._is_raw = self._is_raw, False
         if received > self.notice_after:
-            # After a suspension, the loop may read messages before it calls the timers that are due.
             self.notice()
         if self._stale:
-            self._check_age(number)
+            self._check_age(number, received)
         try:
             payload = raw if is_raw else to_payload(message, self._feed.options.encode)
             subject, identity = self._subject_of(message), self._identity_of(message)
@@ -145,22 +144,27 @@ class Capture(Receiver):
         self._outbox.add_hole(Hole(seconds, seconds, "refused", 1, is_ordered=True))
 
     def was_suspended(self, since: float) -> None:
-        """Note that this process was suspended since ``since``, so messages that its connections still hold may be old.
+        """Note that this process was suspended since ``since``, so the messages that wait in it may be old.
 
-        Abort these connections, because the broker may have forgotten the copies of these messages.
+        Abort the connections, which hold such messages, because the broker may have forgotten the copies of these.
         """
         connections = [each for each in self._feed.source.connections if hasattr(each, "abort")]
         self._stale = frozenset(each.number for each in connections)
         self._stale_since = since
+        self._is_stale = bool(connections)
+        self._outbox.add_standstill(since)
         for connection in connections:
             connection.abort()
 
-    def _check_age(self, number: int) -> None:
+    def _check_age(self, number: int, received: int) -> None:
         is_stale = number in self._stale
-        if is_stale and not self._is_stale:
-            self._outbox.add_hole(Hole(self._stale_since, None, "standstill", stale_since=self._stale_since))
         if not is_stale:
             self._stale = frozenset()
+        if is_stale and not self._is_stale:
+            self._outbox.add_hole(Hole(self._stale_since, None, "standstill", stale_since=self._stale_since))
+        elif self._is_stale and not is_stale:
+            # A feed that resumes has no gap before this message.
+            self._outbox.add_hole(Hole(None, received / 1e9, "standstill"))
         self._is_stale = is_stale
 
     def _report_drops(self, dropped: int) -> None:

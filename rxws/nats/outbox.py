@@ -148,6 +148,12 @@ class Outbox:
         """Note that messages are missing after the entries so far."""
         self._waiting.append(hole)
 
+    def add_standstill(self, since: float) -> None:
+        """Note that the process was suspended since ``since``, so that all waiting messages may be too old."""
+        first = self.next_held
+        since = since if first is None else min(since, first.received / 1e9)
+        self._waiting.appendleft(Hole(since, None, "standstill", stale_since=since))
+
     def mark(self, time: float) -> None:
         """Note that all messages that were received until ``time`` have been added."""
         if self._waiting and isinstance(last := self._waiting[-1], Mark):

@@ -97,6 +97,7 @@ class Publisher:
         counts: the counters of the relay.
         is_ending: returns whether no more messages will be added.
         refused: called with the error of a message that cannot be published.
+        begins: called before entries are published.
 
     Attributes:
         max_payload: the largest number of bytes of a message.
@@ -112,6 +113,7 @@ class Publisher:
     counts: Counts
     is_ending: Callable[[], bool]
     refused: Callable[[Exception], None]
+    begins: Callable[[], object]
     max_payload: int = 0
     window: float = 0.0
     knows_peers: bool = False
@@ -220,6 +222,7 @@ class Publisher:
 
     def _advance(self) -> bool:
         """Process entries of the outbox. Return False if the next one must wait, or if there is none."""
+        self.begins()
         outbox = self.outbox
         for _ in range(BATCH):
             entry = outbox.head

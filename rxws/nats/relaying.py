@@ -132,7 +132,11 @@ class Relay(abc.DisposableBase):
             self._capture.caught_up()
 
     def _notice_suspension(self) -> bool:
-        """Replace the feed's connections if this process was suspended since the last call; return whether it was."""
+        """Replace the feed's connections if this process was suspended since the last call; return whether it was.
+
+        It is called before messages are taken and before they are published, because after a suspension the loop may do
+        both before it calls the timers that are due.
+        """
         now, before = time.time(), self._ticked_at
         self._ticked_at = now
         if not self._identity.is_shared:
@@ -190,6 +194,7 @@ class Relay(abc.DisposableBase):
                 self._counts,
                 self._is_over,
                 self._refused,
+                self._notice_suspension,
             )
             if options.create is not False:
                 await self._check_stream(broker, publisher)

@@ -114,6 +114,10 @@ def judge(sent: dict[int, str], entries: list[Any], settled: int) -> Report:
     return report
 
 
+#: The numbers of the system calls epoll_wait and epoll_pwait, on x86-64 and on ARM64.
+WAITING = frozenset({"232", "281", "22"})
+
+
 class RelayProcess:
     """A relay in its own process."""
 
@@ -144,6 +148,17 @@ class RelayProcess:
         """Send it a signal."""
         assert self._process is not None
         self._process.send_signal(number)
+
+    async def suspend(self) -> None:
+        """Suspend the process while it waits for events. A message that it is just sending then would be sent later."""
+        for _ in range(1000):
+            self.signal(signal.SIGSTOP)
+            await asyncio.sleep(0.002)
+            if Path(f"/proc/{self.pid}/syscall").read_text().split()[0] in WAITING:
+                return
+            self.signal(signal.SIGCONT)
+            await asyncio.sleep(0.001)
+        raise TimeoutError("the process never waits for events")
 
     def kill(self) -> None:
         """Kill it with SIGKILL. Idempotent."""

@@ -117,7 +117,7 @@ async def test_frozen_relay_doubles_nothing_beyond_the_duplicate_window(tmp_path
         async with reading(rig):
             await asyncio.sleep(2)
             for _ in range(2):
-                frozen.signal(signal.SIGSTOP)
+                await frozen.suspend()
                 await asyncio.sleep(6)
                 frozen.signal(signal.SIGCONT)
                 await asyncio.sleep(4)

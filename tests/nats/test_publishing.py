@@ -54,6 +54,7 @@ class Connections:
             counts=Counts(),
             is_ending=lambda: False,
             refused=lambda _: None,
+            begins=lambda: None,
             max_payload=2**20,
             _now=lambda: 0.0,
         )

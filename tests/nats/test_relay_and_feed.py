@@ -750,3 +750,20 @@ async def test_standstill_is_noticed_before_the_first_message_after_it(
         await capture.send(trade(2))
         await until(lambda: len(noticed) == 2)
     assert noticed == [False, True]
+
+
+async def test_message_that_waits_in_a_standstill_is_not_published_at_once(nats_server: NatsServer) -> None:
+    """A relay whose process was suspended awaits its peers before it publishes a message that it took before that."""
+
+    def identity(message: dict[str, Any]) -> Any:
+        if message["n"] == 2:
+            time.sleep(2)
+        return message["n"]
+
+    async with capturing(nats_server, identity=identity, create={"duplicate_window": 4 * 10**9}) as capture:
+        await capture.send(trade(1))
+        await capture.server.send(trade(2))
+        await until(lambda: capture.relay.pending == 1)
+        await asyncio.sleep(1)
+        assert capture.relay.published == 1
+        await until(lambda: capture.relay.published == 2)
