@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import os
 from collections.abc import Generator
 from typing import TYPE_CHECKING
 
@@ -17,6 +18,14 @@ pytest_plugins = ["rxws.pytest_plugin"]
 
 if TYPE_CHECKING:
     from xdist.scheduler import WorkStealingScheduling
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_auto_num_workers() -> int | None:
+    """Start two workers per core, because the tests wait for more than half of their time."""
+    if "PYTEST_XDIST_AUTO_NUM_WORKERS" in os.environ:
+        return None
+    return 2 * (os.cpu_count() or 1)
 
 
 @pytest.hookimpl(optionalhook=True)

@@ -33,7 +33,8 @@ def documented():
         if module.startswith("rxws.cli"):
             # A command runs its own event loop: test_cli runs these examples.
             continue
-        for node in ast.walk(ast.parse(path.read_text())):
+        text = path.read_text()
+        for node in ast.walk(ast.parse(text)) if "Example::" in text else ():
             if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
                 _, found, example = (ast.get_docstring(node) or "").partition("Example::\n")
                 if found and ">>>" not in example:

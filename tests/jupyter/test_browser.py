@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import os
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
 
-pytest.importorskip("jupyterlab", reason='JupyterLab is not installed: the extra "jupyter" installs it')
 pytest.importorskip("selenium", reason='selenium is not installed: the extra "test" installs it')
 
 from tests.support.lab import CHROMIUM, DRIVER, open_lab, run
@@ -16,6 +16,10 @@ ROOT = Path(__file__).resolve().parents[2]
 
 pytestmark = [
     pytest.mark.slow,
+    # Importing JupyterLab takes seconds of each process that collects the tests.
+    pytest.mark.skipif(
+        not find_spec("jupyterlab"), reason='JupyterLab is not installed: the extra "jupyter" installs it'
+    ),
     pytest.mark.skipif(not CHROMIUM or not DRIVER, reason="no Chromium here: apt-get install chromium chromium-driver"),
 ]
 

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from importlib.util import find_spec
+
 import pytest
 
-pytest.importorskip("nbclient", reason='nbclient is not installed: the extra "test" installs it')
-
 from tests.support.notebooks import NOTEBOOKS, WIDGETS, code_cells, digest, execute, read
+
+pytestmark = pytest.mark.skipif(
+    not find_spec("nbclient"), reason='nbclient is not installed: the extra "test" installs it'
+)
 
 RUN_AGAIN = "run python -m tests.support.notebooks"
 

@@ -19,7 +19,6 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-import nbformat
 import requests
 from selenium import webdriver
 from selenium.webdriver.chrome.service import Service
@@ -149,6 +148,9 @@ class Lab:
 @contextmanager
 def open_lab(notebook: Path, folder: Path, *, width: int = 1280, height: int = 2600) -> Iterator[Lab]:
     """Open a copy of ``notebook`` in JupyterLab. All its files are in ``folder``."""
+    # Importing nbformat takes seconds of each process that collects the tests.
+    import nbformat
+
     fresh = nbformat.read(notebook, as_version=4)
     for cell in fresh.cells:
         if cell.cell_type == "code":

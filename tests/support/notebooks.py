@@ -9,9 +9,10 @@ import hashlib
 import os
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-import nbformat
-from nbclient import NotebookClient
+if TYPE_CHECKING:
+    from nbformat import NotebookNode
 
 ROOT = Path(__file__).resolve().parents[2]
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
@@ -22,23 +23,28 @@ CELL_TIMEOUT = 60
 WIDGETS = "application/vnd.jupyter.widget-view+json"
 
 
-def read(path: Path) -> nbformat.NotebookNode:
+def read(path: Path) -> NotebookNode:
     """Return the stored notebook."""
+    # Importing nbformat takes seconds of each process that collects the tests.
+    import nbformat
+
     return nbformat.read(path, as_version=4)
 
 
-def code_cells(notebook: nbformat.NotebookNode) -> list[nbformat.NotebookNode]:
+def code_cells(notebook: NotebookNode) -> list[NotebookNode]:
     """Return the code cells of a notebook."""
     return [cell for cell in notebook.cells if cell.cell_type == "code"]
 
 
-def digest(notebook: nbformat.NotebookNode) -> str:
+def digest(notebook: NotebookNode) -> str:
     """Return a hash of the code. It is stored with the outputs, to detect outputs of other code."""
     return hashlib.sha256("\0".join(cell.source for cell in code_cells(notebook)).encode()).hexdigest()[:16]
 
 
-def execute(path: Path) -> nbformat.NotebookNode:
+def execute(path: Path) -> NotebookNode:
     """Run a notebook in a fresh kernel, and return it with its outputs. Raises if a cell raises or is too slow."""
+    from nbclient import NotebookClient
+
     notebook = read(path)
     # Import this checkout, even if another version of rxws is installed.
     paths = [str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])]
@@ -63,6 +69,8 @@ def execute(path: Path) -> nbformat.NotebookNode:
 
 def main(names: list[str]) -> None:
     """Run and store the named notebooks, or all if there are no names."""
+    import nbformat
+
     for path in NOTEBOOKS:
         if not names or path.name in names:
             nbformat.write(execute(path), path)
