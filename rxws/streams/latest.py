@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import importlib
 import math
+import weakref
 from collections import OrderedDict
 from collections.abc import Hashable, Iterator, Mapping
 from itertools import islice
@@ -34,7 +35,7 @@ class LatestTable(Mapping[Hashable, T], Generic[T]):
     ``stream.latest(key)`` makes one. It takes the messages of any AsyncObservable, such as typed messages:
     ``rxws.LatestTable(ws.messages.pipe(rxops.as_type(Quote)), "symbol")``. ``Gap`` and ``Snapshot`` objects among them
     are left out. The table is in the order of the messages, the newest last. Its subscription lasts until
-    :meth:`dispose`, the end of an ``async with``, or the end of the source; the table then no longer changes.
+    :meth:`dispose`, the end of an ``async with``, or the end of the source; the table then takes no more messages.
 
     Args:
         source: the messages.
@@ -42,7 +43,7 @@ class LatestTable(Mapping[Hashable, T], Generic[T]):
         max_keys: the number of keys that the table has at most. A further key drops the one that has been without a
             message for longest; dropped keys are counted in ``dropped``, and an ``Overflowed`` event reports the first
             one. By default None: no limit.
-        expire: the seconds without a message after which a key is removed, on the loop's clock. By default None: never.
+        expire: the seconds without a message after which the loop removes a key. By default None: never.
 
     Attributes:
         changes: the Observable of the pairs of a key and its new message.
@@ -74,6 +75,7 @@ class LatestTable(Mapping[Hashable, T], Generic[T]):
         # The newest message of each key and its time, the newest last. A dict would need time to find its first key
         # behind the removed ones.
         self._rows: OrderedDict[Hashable, tuple[T, float]] = OrderedDict()
+        self._timer: asyncio.TimerHandle | None = None
         self._has_failed = False
         self.dropped = 0
         self.changes: HotObservable[tuple[Hashable, T]] = HotObservable(context)
@@ -101,26 +103,25 @@ class LatestTable(Mapping[Hashable, T], Generic[T]):
             reporter.counters.dropped += 1
             if self.dropped == 1:
                 reporter.emit(Overflowed, consumer="latest", overflow="drop_oldest", dropped=1)
-        self._remove_expired()
+        if self._expire is not None and self._timer is None:
+            self._expire_later(self._expire)
         self.changes.on_next((key, message))
 
-    def _remove_expired(self) -> OrderedDict[Hashable, tuple[T, float]]:
-        rows = self._rows
-        if self._expire is not None:
-            oldest = self._context.loop.time() - self._expire
-            while rows and rows[next(iter(rows))][1] <= oldest:
-                rows.popitem(last=False)
-        return rows
+    def _expire_later(self, seconds: float) -> None:
+        # A timer, and not each read, removes expired keys: no key disappears while the caller iterates over the table.
+        due = self._rows[next(iter(self._rows))][1] + seconds
+        # The reference is weak, because the timer of a table that is no longer used would keep its messages.
+        self._timer = self._context.loop.call_at(due, _remove_expired, weakref.ref(self), seconds, due)
 
     def __getitem__(self, key: Hashable) -> T:
-        return self._remove_expired()[key][0]
+        return self._rows[key][0]
 
     def __iter__(self) -> Iterator[Hashable]:
         # A copy, because messages may arrive while the caller's loop waits.
-        return iter([*self._remove_expired()])
+        return iter([*self._rows])
 
     def __len__(self) -> int:
-        return len(self._remove_expired())
+        return len(self._rows)
 
     def find(self, filters: Filters) -> list[T]:
         """Return the messages that pass a filter, as in ``stream_filter``.
@@ -193,6 +194,18 @@ class LatestTable(Mapping[Hashable, T], Generic[T]):
 
     def _repr_mimebundle_(self, include: Any = None, exclude: Any = None) -> dict[str, str]:
         """Show the table in a notebook: the number of keys, and the newest messages."""
-        rows = self._remove_expired()
-        newest = [message for message, _ in islice(reversed(rows.values()), RECENT)]
-        return mimebundle(repr(self), {"keys": len(rows), "dropped": self.dropped}, newest)
+        newest = [message for message, _ in islice(reversed(self._rows.values()), RECENT)]
+        return mimebundle(repr(self), {"keys": len(self), "dropped": self.dropped}, newest)
+
+
+def _remove_expired(reference: weakref.ref[LatestTable[Any]], seconds: float, due: float) -> None:
+    table = reference()
+    if table is None:
+        return
+    rows, table._timer = table._rows, None
+    # A loop may call a timer earlier by its clock's resolution.
+    now = max(due, table._context.loop.time())
+    while rows and rows[next(iter(rows))][1] + seconds <= now:
+        rows.popitem(last=False)
+    if rows:
+        table._expire_later(seconds)

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import gc
+import itertools
 import json
+import weakref
 
 import msgspec
 import pandas
@@ -141,6 +144,35 @@ async def test_keys_expire(feed):
     assert [*table] == ["a"]
     await asyncio.sleep(6)
     assert (len(table), "a" in table) == (0, False)
+
+
+async def test_no_key_expires_while_the_table_is_read(feed, monkeypatch):
+    """A table that is read without an await is consistent, however long that takes."""
+    table = feed.stream_filter().latest("s", expire=10)
+    await feed.come(("a", 1), ("b", 2))
+    loop = asyncio.get_running_loop()
+    times = itertools.count(loop.time() + 9, 0.5)
+    with monkeypatch.context() as patch:
+        patch.setattr(loop, "time", lambda: next(times))
+        assert [quote["p"] for quote in table.values()] == [1, 2]
+        assert table.find([{"s": "b"}]) == [dict(table)["b"]]
+        assert [*table.to_pandas().index] == ["a", "b"]
+        assert await table.wait_for("b") == table["b"]
+    await asyncio.sleep(11)
+    assert not table
+
+
+async def test_table_is_forgotten_before_its_keys_expire(feed):
+    """The timer does not keep a table that is no longer used."""
+    table = feed.stream_filter().latest("s", expire=1000)
+    await feed.come(("a", 1))
+    reference = weakref.ref(table)
+    table.dispose()
+    await asyncio.sleep(0)
+    del table
+    gc.collect()
+    assert reference() is None
+    await asyncio.sleep(1001)
 
 
 async def test_message_without_the_key(feed):
