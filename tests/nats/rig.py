@@ -154,7 +154,9 @@ class RelayProcess:
         for _ in range(1000):
             self.signal(signal.SIGSTOP)
             await asyncio.sleep(0.002)
-            if Path(f"/proc/{self.pid}/syscall").read_text().split()[0] in WAITING:
+            number, *arguments = Path(f"/proc/{self.pid}/syscall").read_text().split()
+            # The fourth argument is the timeout. It is 0 if callbacks are ready, which may be about to send messages.
+            if number in WAITING and int(arguments[3], 16):
                 return
             self.signal(signal.SIGCONT)
             await asyncio.sleep(0.001)

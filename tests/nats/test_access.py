@@ -84,7 +84,7 @@ async def test_secrets_appear_nowhere(password_server: NatsServer, caplog: pytes
         await until(lambda: relay.is_connected)
     wrong = f"wrong-{SECRET}"
     async with captured(f"nats://me:{wrong}@{place}") as (_, relay):
-        # The server closes the connection at once, which may reset it before the refusal is read: other attempts follow.
+        # The server closes the connection at once, which may reset it before the refusal is read. Others follow.
         await until(lambda: "authorization" in str(relay.error).lower())
         shown += [repr(relay), repr(relay.error)]
     async with rxws.nats.NatsFeed(password_server.url, connect_options={"user": "me", "password": wrong}) as ws:
