@@ -54,11 +54,16 @@ def _lines(
 
 
 def _entries(
-    lines: Iterator[bytes | Exception], bad: BadLines, path: Path, longest: float, close: Callable[[], object]
+    lines: Iterator[bytes | Exception],
+    bad: BadLines,
+    path: Path,
+    last: Path,
+    longest: float,
+    close: Callable[[], object],
 ) -> Iterator[Entry]:
     """Yield the entries of a file, close it, and log the number of lines that could not be read."""
     try:
-        yield from joined(without_jumps(numbered_entries(lines, bad), lambda number: insort(bad.numbers, number)))
+        yield from joined(without_jumps(numbered_entries(lines, bad), lambda number: insort(bad.numbers, number)), last)
     finally:
         close()
     log = logging.getLogger("rxws")
@@ -94,7 +99,7 @@ class Reading(Iterator[Entry]):
         longest = math.inf if max_line_size is None else max_line_size
         lines = _lines(first, files[1:], longest, opened)
         # _entries is a function, because a method would make a reference cycle, which would keep the file open.
-        self._entries: Iterator[Entry] = _entries(lines, bad, self.path, longest, self._close)
+        self._entries: Iterator[Entry] = _entries(lines, bad, self.path, files[-1], longest, self._close)
 
     def __next__(self) -> Entry:
         return next(self._entries)

@@ -125,8 +125,14 @@ def open_part(path: Path) -> BinaryIO:
         return path.with_name(path.name.replace(PARTIAL, "")).open("rb", buffering=0)
 
 
-def joined(entries: Iterable[Entry]) -> Iterator[Entry]:
-    """Leave out the end and the start of a session where one file continues another."""
+def joined(entries: Iterable[Entry], last: Path) -> Iterator[Entry]:
+    """Leave out the end and the start of a session where one file continues another.
+
+    Args:
+        entries: those of all files.
+        last: the last file. If it is not complete, the end of the file before it is not the session's end, although
+            nothing may have been written yet.
+    """
     # The end of a session that the next entry may continue, and the session and the number of its last file.
     end: SessionEnd | None = None
     known: tuple[int, int] | None = None
@@ -142,5 +148,5 @@ def joined(entries: Iterable[Entry]) -> Iterator[Entry]:
             end = entry
         elif not is_continued:
             yield entry
-    if end is not None:
+    if end is not None and PARTIAL not in last.name:
         yield end

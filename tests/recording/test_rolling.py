@@ -92,6 +92,21 @@ def test_file_that_was_cut_short_is_read(tmp_path):
     assert sum(isinstance(each, SessionStart) for each in read(tmp_path)) == 2
 
 
+def test_session_that_ended_before_the_first_entry_of_a_file(tmp_path):
+    """The end of the complete file is not the end of the session: the recording stopped without one."""
+    begun = session(tmp_path, "hour")
+    begun.append([note(1, 1), (2.0, None)], START)
+    begun.close()
+    (tmp_path / "20260101T010000Z.partial.jsonl.gz").touch()
+    assert frames(read(tmp_path)) == [1]
+    assert not any(isinstance(each, SessionEnd) for each in read(tmp_path))
+    reading = read(tmp_path)
+    auditor = Auditor(reading, sequence="n")
+    for _ in auditor:
+        pass
+    assert auditor.result(reading.bad_lines).cut_short == 1
+
+
 def test_session_whose_first_files_were_removed(tmp_path):
     """What is left begins with a session; a file that is missing in the middle begins another one."""
     begun = session(tmp_path, "hour")
@@ -117,7 +132,7 @@ def test_file_that_is_completed_while_the_folder_is_read(tmp_path):
     begun.append([(3_602.0, None)], START)
     begun.close()
     assert frames(reading) == [1, 2]
-    assert list(joined([])) == []
+    assert list(joined([], tmp_path)) == []
 
 
 async def test_feed_in_files_of_limited_size(tmp_path):
