@@ -14,6 +14,7 @@ from ..delays import default_delays
 from ..errors import RxwsError
 from ..reporting import redact
 from .client import DirectClient
+from .credentials import check_credentials
 
 __all__ = [
     "ApiError",
@@ -134,11 +135,12 @@ class Broker:
 
         Raises:
             BrokerError: no server accepts the connection.
-            UnsuitableError: the server is older than 2.10.
+            UnsuitableError: the server is older than 2.10, or the credentials need a package that is not installed.
         """
         broker = cls()
         given = {"connect_timeout": 2, "ping_interval": PING_INTERVAL, "max_outstanding_pings": 2, "name": name}
         try:
+            check_credentials(options)
             async with asyncio.timeout(CONNECT_TIMEOUT):
                 await broker.client.connect(
                     servers=list(servers),
@@ -153,9 +155,15 @@ class Broker:
             await broker.close()
             cause = broker._last_error or error
             raise BrokerError(f"no connection to NATS: {_shown(cause)}") from None
+        except ImportError as error:
+            await broker.close()
+            raise UnsuitableError(
+                f"nkeys and credentials files need the package nkeys: pip install nkeys ({error})"
+            ) from None
         except BaseException:
             await broker.close()
             raise
+        broker.client.mark_encrypted()
         if not broker.client.is_connected:
             # The library mistakes a message about the cluster for the answer to its first ping, and then sends nothing.
             await broker.close()
@@ -226,8 +234,8 @@ class Broker:
         try:
             async with asyncio.timeout(CLOSE_TIMEOUT):
                 await self.client.close()
-        except (NatsError, OSError, TimeoutError, RuntimeError, AttributeError):
-            # A connection that cannot be closed is aborted.
+        except Exception:
+            # A connection that cannot be closed is aborted. One that was never opened raises AssertionError.
             pass
         finally:
             self.client.abort()

@@ -64,6 +64,12 @@ class DirectClient(Client):
         except Exception as error:
             self._failed(error)
 
+    def mark_encrypted(self) -> None:
+        """Tell asyncio that the connection uses TLS. Otherwise it logs a warning whenever the server closes it."""
+        writer: Any = getattr(getattr(self, "_transport", None), "_io_writer", None)
+        if writer is not None and writer.get_extra_info("ssl_object") is not None:
+            writer.transport.get_protocol()._over_ssl = True
+
     def abort(self) -> None:
         """Drop the connection and end its tasks. The library's own ``close`` waits for a peer that reads nothing."""
         for name in ("_reading_task", "_flusher_task", "_ping_interval_task"):

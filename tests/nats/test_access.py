@@ -106,8 +106,8 @@ def configured(values: dict[str, str]) -> str:
     return text
 
 
-async def test_least_permissions_suffice(tmp_path: Path) -> None:
-    """Relay and feed work over TLS with nkeys, with the configuration in the page for operators."""
+async def test_least_permissions_suffice(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """Relay and feed work over TLS with nkeys, with the configuration in the page for operators, and log no warning."""
     authority = trustme.CA()
     certificate = authority.issue_cert("127.0.0.1", "localhost")
     certificate.private_key_pem.write_to_path(tmp_path / "key.pem")
@@ -139,6 +139,11 @@ async def test_least_permissions_suffice(tmp_path: Path) -> None:
                 async with asyncio.timeout(15):
                     assert (await anext(ws.stream_filter([{"s": "y"}])))["n"] == 1
                 assert ws.statistics().reconnects == {}
+                assert not [record for record in caplog.records if record.levelno >= logging.WARNING]
+                server.kill()
+                await until(lambda: not ws.state.value.is_live and relay.error is not None)
+                server.start()
+        assert not [record for record in caplog.records if record.name == "asyncio"]
         async with captured(server.url, connect_options=options("reader")) as (_, relay):
             await until(lambda: relay.error is not None)
             assert "permissions violation" in str(relay.error).lower()
