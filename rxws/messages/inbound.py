@@ -87,13 +87,14 @@ class Inbound:
         # The functions to call after the held messages are delivered. None if no messages are held, or if they are held
         # because the predecessor still delivers.
         self._when_delivered: list[Callable[[], object]] | None = None
+        self._when_taken_over: list[Callable[[], object]] = []
 
     # The sink
 
     def deliver(self, sink: Sink | None = None) -> None:
         """Pass this connection's messages to the router from now on, or to a ``sink`` that delivers them."""
         self.sink = sink
-        self.has_taken_over = True
+        self.take_over()
         self._notify_delivered()
 
     def hold(self, sink: Sink, predecessor: Inbound | None = None) -> None:
@@ -131,6 +132,16 @@ class Inbound:
         """Forget the predecessor, because its last message was read."""
         self.has_taken_over = True
         self._predecessor = None
+        functions, self._when_taken_over = self._when_taken_over, []
+        for function in functions:
+            function()
+
+    def when_taken_over(self, function: Callable[[], object]) -> None:
+        """Call ``function`` once this connection's messages are delivered: now, or after its predecessor's last one."""
+        if self.has_taken_over:
+            function()
+        else:
+            self._when_taken_over.append(function)
 
     @property
     def is_held(self) -> bool:

@@ -61,15 +61,18 @@ class ChannelNames:
 
     def assign(self, channel: Hashable, wanted: Filter) -> None:
         """From now on, messages that pass ``wanted`` belong to the channel, and no longer to another channel."""
-        self.withdraw(channel)
+        self._forget_name(channel)
         # The server gives a name again when the subscription that had it has ended.
-        self.withdraw(self._owners.get(wanted))
+        self._forget_name(self._owners.get(wanted))
         self._owners[wanted] = channel
         self._registrations[channel] = self._index.add(channel, wanted)
 
     def withdraw(self, channel: Hashable) -> None:
         """Forget the name of a channel, if it has one, and no longer await its end."""
         self.await_end(channel, None, lambda _: None)
+        self._forget_name(channel)
+
+    def _forget_name(self, channel: Hashable) -> None:
         registration = self._registrations.pop(channel, None)
         if registration is not None:
             del self._owners[registration.filter]

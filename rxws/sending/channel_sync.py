@@ -259,6 +259,7 @@ class ChannelSync:
         except BaseException:
             self._connection.release_slot()
             raise
+        self._await_ends(command)
         if payload is None:
             self._connection.release_slot()
         elif command.subscribes and any(each.consent for each in command.messages):
@@ -320,11 +321,11 @@ class ChannelSync:
             if command.subscribes:
                 self.subscriptions[each.identity].since = self._loop.time()
                 self.subscriptions[each.identity].is_answered = answer is not None or each.consent is None
-                ended = functools.partial(self._ended, each)
-                self._connection.inbound.names.await_end(each.identity, each.ended, ended)
             self._connection.change_channel(each.identity, command.subscribes, answer)
             if command.subscribes:
                 self._notify(each.identity)
+                if (end := self._take_early_end(each)) is not None:
+                    self._ended(each, *end)
 
     def _name(self, channel: Channel, answer: Any) -> bool:
         """Take from the server's answer what the channel needs on this connection. Return whether it succeeded."""
@@ -349,24 +350,51 @@ class ChannelSync:
             for function in functions:
                 function()
 
-    def _ended(self, channel: Channel, message: Any) -> None:
-        """Report that the server has ended the subscription of a channel, and subscribe it again later."""
+    def _await_ends(self, command: Command) -> None:
+        """Await the ends of the subscriptions of a command, because one may arrive before its answer is understood."""
+        names = self._connection.inbound.names
+        for each in command.messages if command.subscribes else ():
+            names.await_end(each.identity, each.ended, functools.partial(self._end_arrived, each))
+
+    def _take_early_end(self, channel: Channel) -> tuple[Any, float] | None:
+        subscription = self.subscriptions[channel.identity]
+        end, subscription.early_end = subscription.early_end, None
+        return end
+
+    def _end_arrived(self, channel: Channel, message: Any) -> None:
+        """End a subscription now or, if it is not decided yet whether it is subscribed, once that is decided."""
+        subscription, since = self.subscriptions.get(channel.identity), self._reporter.now()
+        if subscription is None or subscription.is_present or not subscription.is_asked:
+            self._ended(channel, message, since)
+        elif subscription.early_end is None:
+            subscription.early_end = message, since
+
+    def _ended(self, channel: Channel, message: Any, since: float) -> None:
+        """Note that the server has ended the subscription of a channel, and subscribe it again later."""
         delay = self.subscriptions.ended(channel, self._loop.time())
         self._loop.call_soon(self._launch)
         if delay is None:
             return
+        channel = self.subscriptions[channel.identity].channel
+        if delay != math.inf:
+            self._connection.run(self._free_later([channel], delay), "rxws subscriber")
+        # Two connections need not miss the same messages, so later messages have no copies before the end.
+        self._connection.change_channel(channel.identity, False)
+        self._report_end(channel, message, since, delay)
+
+    def _report_end(self, channel: Channel, message: Any, since: float, delay: float) -> None:
+        """Report that the server has ended the subscription of a channel, and interrupt or end its streams."""
         again = None if delay == math.inf else delay
         subscribed = channel.describe()
         event = self._reporter.emit(SubscriptionEnded, message=subscribed, ending=quoted_repr(message), delay=again)
         self._reporter.log(logging.INFO if again is None else logging.WARNING, event, about=subscribed)
-        if again is not None:
-            self._connection.run(self._free_later([channel], again), "rxws subscriber")
-        # Two connections need not miss the same messages, so later messages have no copies before the end.
-        self._connection.change_channel(channel.identity, False)
         inbound = self._connection.inbound
-        # Messages before the end may be held. If another connection delivers, no stream is affected yet.
-        if again is None or not inbound.is_held:
-            ended = functools.partial(self._on_ended, channel, self._reporter.now())
+        ended = functools.partial(self._on_ended, channel, since)
+        if again is not None and inbound.is_held:
+            # The other connection delivers, so no stream is affected before this connection takes over.
+            inbound.when_taken_over(ended)
+        else:
+            # Messages before the end may be held.
             inbound.when_delivered(functools.partial(self._loop.call_soon, ended))
 
     # The answers to a command
@@ -397,6 +425,10 @@ class ChannelSync:
             if answers.is_complete:
                 return
             waiting = list(answers.waiting)
+            for each in waiting:
+                # The repeated message subscribes the channel again.
+                if (end := self._take_early_end(each)) is not None:
+                    self._report_end(each, *end, math.inf if each.on_ended == "complete" else 0.0)
             payload = self._payload_of(command, waiting)
         # Without an answer the names are unknown, so subscribe again, after growing delays.
         self._repeat_later(command, [each for each in command.messages if each.filters_from is not None])

@@ -93,6 +93,8 @@ class Subscription:
         since: when it was subscribed.
         pauses: the seconds until it is subscribed again, for each time that the server ends it soon; None: the server
             did not.
+        early_end: the message by which the server ended it before it was decided whether it is subscribed, and when
+            that message arrived, in seconds since the epoch.
         unsubscribe: the message that unsubscribes it on this connection, if the server's answer has named it.
         on_decided: functions that are called once it is decided whether it is subscribed, or no longer wanted.
     """
@@ -107,6 +109,7 @@ class Subscription:
     delays: Iterator[float] | None = None
     since: float = -math.inf
     pauses: Iterator[float] | None = None
+    early_end: tuple[Any, float] | None = None
     unsubscribe: Any = None
     on_decided: tuple[Callable[[], None], ...] = ()
 
@@ -263,6 +266,7 @@ class Subscriptions(dict[Hashable, Subscription]):
         is_overdue = all(each.identity in self._wanted.refused for each in channels)
         for each in channels:
             self[each.identity].channel = each
+            self[each.identity].early_end = None
             self._enter(self[each.identity], _State.OVERDUE if is_overdue else _State.SUBSCRIBING)
         return Command(True, dict.fromkeys(channels), is_overdue)
 

@@ -123,6 +123,21 @@ def test_seed_that_once_failed(seed: int, names: list[str], kind: str) -> None:
         assert not report.problems, report
 
 
+@pytest.mark.parametrize(
+    ("seed", "names"),
+    [
+        (5, ["long lags", "ended subscriptions"]),
+        (40, ["combined", "late answers", "ended subscriptions"]),
+        (45, ["rotations", "combined", "late answers", "ended subscriptions"]),
+        (46, ["rotations", "combined", "late answers", "ended subscriptions"]),
+        (51, ["rotations", "combined", "late answers", "ended subscriptions"]),
+    ],
+)
+def test_ends_before_an_answer_or_a_takeover(seed: int, names: list[str]) -> None:
+    """A Gap covers the loss if a subscription ends on a new connection of a rotation, or before it is decided."""
+    well(play_one(compose(seed, only=names)))
+
+
 def test_every_known_fault_is_shown_by_a_seed() -> None:
     """Each name in KNOWN is an ingredient, and a row of seeds.txt shows its fault."""
     assert KNOWN.keys() <= INGREDIENTS.keys()

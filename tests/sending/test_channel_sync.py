@@ -1342,3 +1342,39 @@ async def test_resubscribe_waits_for_both_connections_when_they_overlap():
         first.come("ok +a")
         await waiting
         await rotation
+
+
+async def test_end_that_arrives_before_the_answer_is_applied_after_it():
+    """A subscription that ends before its answer is reported and subscribed again once it was answered."""
+    async with ScriptedFeed() as feed:
+        await feed.wait_connected()
+        events = []
+        feed.events.subscribe(events.append)
+        stream = channel(feed, "a", acknowledged=is_answer_to("+a"), ended="end a".__eq__)
+        await settle()
+        feed.websocket.come("end a")
+        await settle()
+        assert feed.websocket.sent == ["+a"]
+        feed.websocket.come("ok +a")
+        await settle()
+        assert feed.websocket.sent == ["+a", "+a"]
+        assert [each.ending for each in events if isinstance(each, rxws.SubscriptionEnded)] == ["'end a'"]
+        await stream.close()
+
+
+async def test_end_without_an_answer_is_reported_when_the_message_is_repeated():
+    """A subscription that ends and is never answered is subscribed again by the repeated message."""
+    async with ScriptedFeed() as feed:
+        await feed.wait_connected()
+        events = []
+        feed.events.subscribe(events.append)
+        stream = channel(feed, "a", acknowledged=is_answer_to("+a"), ended="end a".__eq__, timeout=1.0)
+        await settle()
+        feed.websocket.come("end a")
+        await asyncio.sleep(1.1)
+        assert feed.websocket.sent == ["+a", "+a"]
+        assert [each.delay for each in events if isinstance(each, rxws.SubscriptionEnded)] == [0.0]
+        feed.websocket.come("ok +a")
+        await asyncio.sleep(5)
+        assert feed.websocket.sent == ["+a", "+a"]
+        await stream.close()

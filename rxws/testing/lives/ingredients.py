@@ -86,7 +86,7 @@ INGREDIENTS: Final[Mapping[str, tuple[Ingredient, float]]] = {
 """All ingredients in the order in which they are added, each with the share of lives that have it."""
 
 KNOWN: Final[Mapping[str, str]] = {
-    "ended subscriptions": "no Gap, if it ends on the new connection of a rotation or before its answer is decided"
+    "ended subscriptions": "messages are lost or out of order, if it ends while messages of its connection are held"
 }
 """The ingredients that rxws does not survive yet, each with a description of the fault."""
 
