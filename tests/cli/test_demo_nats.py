@@ -29,7 +29,7 @@ ROOT = Path(__file__).resolve().parents[2]
 
 def test_no_message_is_lost_when_a_relay_and_the_broker_are_killed(capsys: pytest.CaptureFixture[str]) -> None:
     """The demo kills a relay and the broker; each message arrives once and in order, without a gap."""
-    code = cli.main(["demo", "--nats", "--seconds", "3"])
+    code = cli.main(["demo", "--nats", "--seconds", "1.2"])
     out, err = capsys.readouterr()
     assert (code, err) == (0, ""), out
     lines = [line.partition(" ")[2] for line in out.splitlines()]
@@ -38,7 +38,7 @@ def test_no_message_is_lost_when_a_relay_and_the_broker_are_killed(capsys: pytes
         assert states == ["starting", "running", "killed", "starting", "running"]
     measured = dict(line.split("  ", 1) for line in out.split("\n\n")[-2].splitlines())
     measured = {name: text.strip() for name, text in measured.items()}
-    assert int(measured.pop("received").split()[0].replace(",", "")) > 2000
+    assert int(measured.pop("received").split()[0].replace(",", "")) > 1000
     assert measured == {
         "killed": "relay a, broker",
         "lost": "0",
@@ -49,13 +49,11 @@ def test_no_message_is_lost_when_a_relay_and_the_broker_are_killed(capsys: pytes
     assert verdict(out) == "Nothing was lost, doubled or out of order: a relay and the broker died, and no gap came."
 
 
-@pytest.mark.parametrize(
-    "moment", [0.0, 1.0, *(pytest.param(moment, marks=pytest.mark.slow) for moment in (0.1, 2.5, 4.5))]
-)
+@pytest.mark.parametrize("moment", [0.0, 1.0, *(pytest.param(moment, marks=pytest.mark.slow) for moment in (2.5, 4.5))])
 async def test_ctrl_c_leaves_no_process(moment: float) -> None:
     """Ctrl-C at any moment ends all processes, and prints what was counted until then."""
     process = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-m", "rxws", "demo", "--nats", "--seconds", "3"), cwd=ROOT, stdout=asyncio.subprocess.PIPE
+        *(sys.executable, "-m", "rxws", "demo", "--nats", "--seconds", "1.2"), cwd=ROOT, stdout=asyncio.subprocess.PIPE
     )
     demo, children = psutil.Process(process.pid), set[psutil.Process]()
     async with asyncio.timeout(30):

@@ -196,7 +196,7 @@ class Rig:
         self,
         folder: Path,
         *,
-        rate: float = 1000,
+        rate: float = 500,
         seed: int = 1,
         lag: float = 0.03,
         is_cluster: bool = False,
