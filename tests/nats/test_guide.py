@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import asyncio
+import os
+import signal
 import sqlite3
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+
+import rxws
 
 from ..support.guide import ROOT, named
 from .server import NatsServer
@@ -41,3 +46,71 @@ def test_programs_of_the_guide_run(nats_server: NatsServer, tmp_path: Path) -> N
 def test_program_with_two_relays_runs(nats_server: NatsServer, tmp_path: Path) -> None:
     """Two relays of one feed publish each trade once."""
     assert "each once" in run("nats_two_relays.py", nats_server, tmp_path)
+
+
+@pytest.mark.slow
+async def test_worker_of_the_guide_stores_its_share(nats_server: NatsServer, tmp_path: Path) -> None:
+    """Two workers divide the symbols. After SIGTERM and a restart each has all trades of its share, each once."""
+    program = tmp_path / "worker.py"
+    program.write_text(
+        named("worker.py", ROOT / "rxws/nats/RUNNING.rst").replace("nats://127.0.0.1:4222", nats_server.url)
+    )
+    tables = [tmp_path / f"trades-{k}-of-2.db" for k in range(2)]
+    transform = {"src": "rx.*.*", "dest": "rx.{{partition(8,2)}}.{{wildcard(1)}}.{{wildcard(2)}}"}
+
+    async def run_until(counts: list[int]) -> None:
+        workers = [start_worker(program, k, tmp_path) for k in range(2)]
+        try:
+            async with asyncio.timeout(30):
+                while not all(len(rows_of(table)) > count for table, count in zip(tables, counts, strict=True)):
+                    await asyncio.sleep(0.1)
+        finally:
+            for worker in workers:
+                worker.send_signal(signal.SIGTERM)
+        for worker in workers:
+            output, _ = await asyncio.to_thread(worker.communicate, timeout=20)
+            assert (worker.returncode, output) == (0, "")
+
+    async with (
+        rxws.demo.serve(rate=200) as exchange,
+        rxws.ReactiveWebSocket(exchange) as ws,
+        rxws.nats.relay(ws, nats_server.url, subject="rx.{e}.{s}", create={"subject_transform": transform}),
+    ):
+        await run_until([20, 20])
+        await run_until([len(rows_of(table)) + 20 for table in tables])
+    first, second = (rows_of(table) for table in tables)
+    assert not {symbol for _, symbol in first} & {symbol for _, symbol in second}
+    async with rxws.nats.NatsFeed(nats_server.url, start="all") as feed:
+        async with asyncio.timeout(20):
+            stored = first | second
+            async for trade in feed.stream_filter([{"e": "trade"}]):
+                position = feed.position_of(trade)
+                if position > min(max(first)[0], max(second)[0]):
+                    break
+                assert (position, trade["s"]) in stored
+
+
+def start_worker(program: Path, k: int, folder: Path) -> subprocess.Popen[str]:
+    """Start the k-th of two workers, whose tables are in a folder."""
+    return subprocess.Popen(
+        [sys.executable, "-W", "error", str(program), str(k), "2"],
+        cwd=ROOT,
+        env={**os.environ, "STATE_DIRECTORY": str(folder)},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+
+
+def rows_of(path: Path) -> set[tuple[int, str]]:
+    """Return the positions and symbols in a worker's table."""
+    if not path.exists():
+        return set()
+    table = sqlite3.connect(path)
+    try:
+        return set(table.execute("SELECT position, symbol FROM trades"))
+    except sqlite3.OperationalError:
+        # The worker has not made its table yet.
+        return set()
+    finally:
+        table.close()

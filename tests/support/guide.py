@@ -57,7 +57,7 @@ def blocks(language: str, *readmes: Path) -> list[Block]:
     return found
 
 
-def named(name: str) -> str:
-    """Return the Python code of the block with this name."""
-    [found] = [block.text for block in blocks("python") if block.name == name]
+def named(name: str, *readmes: Path) -> str:
+    """Return the Python code of the block with this name, from some parts of the guide or from all."""
+    [found] = [block.text for block in blocks("python", *readmes) if block.name == name]
     return found
