@@ -70,6 +70,7 @@ class Partitions:
 
     def __init__(self, place: int, count: int, share: tuple[int, int] | None) -> None:
         self.place = place
+        self.count = count
         worker, workers = share or (0, 1)
         self.mine = [number for number in range(count) if number % workers == worker]
         self._is_shared = share is not None

@@ -92,7 +92,7 @@ class Subscription:
 
         Raises:
             ApiError: there is no such stream.
-            UnsuitableError: the feed has a share, and the stream has no partitions.
+            UnsuitableError: the feed has a share, and the stream has no partitions, or fewer than workers.
         """
         info = await stream_info(self._broker, self._stream)
         place, state = self._place, info["state"]
@@ -100,6 +100,11 @@ class Subscription:
         if place.share is not None and self._partitions is None:
             raise UnsuitableError(
                 f"share needs partitions: stream {self._stream!r} has no subject_transform with {{{{partition(n)}}}}"
+            )
+        if self._partitions is not None and not self._partitions.mine:
+            raise UnsuitableError(
+                f"share={place.share} has no partition: stream {self._stream!r} has {self._partitions.count}, which is "
+                "the largest number of workers"
             )
         first, last = state["first_seq"], state["last_seq"]
         self._first_time = max(0.0, seconds_of(state["first_ts"]))

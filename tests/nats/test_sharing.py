@@ -82,6 +82,16 @@ async def test_share_of_a_stream_without_partitions_is_refused(nats_server: Nats
                 await ws.wait_connected()
 
 
+async def test_worker_without_a_partition_is_refused(nats_server: NatsServer) -> None:
+    """A worker that no partition is left for would read nothing: the feed fails and says how many there are."""
+    async with capturing(nats_server, create=TRANSFORM):
+        async with rxws.nats.NatsFeed(nats_server.url, share=(3, 5)) as ws, asyncio.timeout(15):
+            await ws.wait_connected()
+        with pytest.raises(rxws.ConnectFailed, match=r"share=\(4, 5\) has no partition: stream 'rxws' has 4"):
+            async with rxws.nats.NatsFeed(nats_server.url, share=(4, 5)) as ws, asyncio.timeout(15):
+                await ws.wait_connected()
+
+
 class Table:
     """What workers have processed: a table whose key is the position in the stream, as a database would have it.
 
