@@ -86,6 +86,7 @@ class Consumer:
         self._count = 0
         self._subscription: Any = None
         self._asking: asyncio.Task[None] | None = None
+        self._creating: asyncio.Task[Any] | None = None
         self._is_closed = False
         self._is_made = False
         # The number of the probe that waits for its answer, and the sequence number that it asks about.
@@ -112,7 +113,10 @@ class Consumer:
         subject = f"CONSUMER.CREATE.{self._stream}.{self._name}"
         # If there is one filter, the server checks the permission by the subject of the request.
         subject += "" if self._pattern is None else f".{self._pattern}"
-        await self._broker.api(subject, {"stream_name": self._stream, "config": config})
+        request = self._broker.api(subject, {"stream_name": self._stream, "config": config})
+        # Its own task, because ``close`` needs the answer even if this is cancelled.
+        self._creating = asyncio.create_task(request, name="rxws nats")
+        await asyncio.shield(self._creating)
         self.heard_at = self._now()
         self._is_made = True
         await self.ask()
@@ -210,10 +214,23 @@ class Consumer:
         self._failed(error)
 
     async def close(self) -> None:
-        """Delete the consumer at the server, without waiting for the answer. Idempotent."""
+        """Delete the consumer at the server, without waiting for the answer. Idempotent.
+
+        If the server has not answered yet that it has created the consumer, this waits for that answer: the server
+        handles requests in parallel, and a consumer that it creates after it was asked to delete it would stay.
+        """
         self._is_closed = True
         if self._asking is not None:
             self._asking.cancel()
+        creating, self._creating = self._creating, None
+        if creating is not None:
+            try:
+                await asyncio.wait({creating})
+            finally:
+                creating.cancel()
+            if not creating.cancelled():
+                # ``create`` raises its error, unless it was cancelled: then asyncio would log it.
+                creating.exception()
         subscription, self._subscription = self._subscription, None
         if subscription is not None and not self._broker.lost.done():
             await subscription.unsubscribe()

@@ -19,7 +19,8 @@ import nats
 import pytest
 
 import rxws
-from rxws.nats.broker import ApiError, UnsuitableError
+from rxws.nats.broker import ApiError, Broker, UnsuitableError
+from rxws.nats.client import DirectClient
 from rxws.testing import FeedServer
 
 from .server import NatsServer
@@ -643,10 +644,8 @@ async def test_slow_consumer_of_several_patterns_gets_everything(nats_server: Na
             assert await take(stream, len(wanted)) == wanted
 
 
-async def test_nothing_is_left_behind(nats_server: NatsServer, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_nothing_is_left_behind(nats_server: NatsServer) -> None:
     """After feed and relay have ended, none of their tasks runs, and the server has neither consumer nor client."""
-    # The server may create a consumer after the request to delete it, and then deletes it when it is inactive.
-    monkeypatch.setattr("rxws.nats.consumer.INACTIVE_THRESHOLD", 5.0)
     before = asyncio.all_tasks()
     async with capturing(nats_server) as capture, rxws.nats.NatsFeed(nats_server.url, start="all") as ws:
         stream = ws.stream_filter([{"s": "BTC"}])
@@ -659,6 +658,36 @@ async def test_nothing_is_left_behind(nats_server: NatsServer, monkeypatch: pyte
     assert not asyncio.all_tasks() - before
     async with watching(nats_server) as js:
         await until_consumers(js, 0)
+
+
+async def test_consumer_that_is_being_created_when_the_feed_ends(
+    nats_server: NatsServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The feed asks the server to delete it after the answer, because the server handles requests in parallel."""
+    log: list[str] = []
+    api, publish = Broker.api, DirectClient.publish
+    asked = asyncio.Event()
+
+    async def late(broker: Broker, subject: str, *arguments: Any, **more: Any) -> Any:
+        answer = await api(broker, subject, *arguments, **more)
+        if subject.startswith("CONSUMER.CREATE"):
+            asked.set()
+            await asyncio.sleep(0.3)
+            log.append("created")
+        return answer
+
+    async def noted(client: DirectClient, subject: str, *arguments: Any, **more: Any) -> None:
+        if subject.startswith("$JS.API.CONSUMER.DELETE"):
+            log.append("deleted")
+        await publish(client, subject, *arguments, **more)
+
+    async with capturing(nats_server):
+        monkeypatch.setattr(Broker, "api", late)
+        monkeypatch.setattr(DirectClient, "publish", noted)
+        async with rxws.nats.NatsFeed(nats_server.url, start="all") as ws, asyncio.timeout(TIMEOUT):
+            ws.add_handler(log.append)
+            await asked.wait()
+        assert log == ["created", "deleted"]
 
 
 class DecodingLater(rxws.nats.NatsFeed[Any]):
