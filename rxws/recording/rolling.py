@@ -130,8 +130,8 @@ def joined(entries: Iterable[Entry], last: Path) -> Iterator[Entry]:
 
     Args:
         entries: those of all files.
-        last: the last file. If it is not complete, the end of the file before it is not the session's end, although
-            nothing may have been written yet.
+        last: the last file. As long as it is not complete, the end of the file before it is not the session's end,
+            although nothing may have been written yet.
     """
     # The end of a session that the next entry may continue, and the session and the number of its last file.
     end: SessionEnd | None = None
@@ -148,5 +148,6 @@ def joined(entries: Iterable[Entry], last: Path) -> Iterator[Entry]:
             end = entry
         elif not is_continued:
             yield entry
-    if end is not None and PARTIAL not in last.name:
+    # A file that was completed meanwhile was renamed.
+    if end is not None and not (PARTIAL in last.name and last.exists()):
         yield end

@@ -131,7 +131,9 @@ def test_file_that_is_completed_while_the_folder_is_read(tmp_path):
     reading = read(tmp_path)
     begun.append([(3_602.0, None)], START)
     begun.close()
-    assert frames(reading) == [1, 2]
+    entries = list(reading)
+    assert frames(entries) == [1, 2]
+    assert isinstance(entries[-1], SessionEnd)
     assert list(joined([], tmp_path)) == []
 
 
