@@ -196,7 +196,7 @@ class Rig:
         self,
         folder: Path,
         *,
-        rate: float = 500,
+        rate: float = 1000,
         seed: int = 1,
         lag: float = 0.03,
         is_cluster: bool = False,
