@@ -50,7 +50,7 @@ def test_program_with_two_relays_runs(nats_server: NatsServer, tmp_path: Path) -
 
 @pytest.mark.slow
 async def test_worker_of_the_guide_stores_its_share(nats_server: NatsServer, tmp_path: Path) -> None:
-    """Two workers divide the symbols. After SIGTERM and a restart each has all trades of its share, each once."""
+    """Two workers divide the symbols and lose nothing when they are restarted; one worker continues from a position."""
     program = tmp_path / "worker.py"
     program.write_text(
         named("worker.py", ROOT / "rxws/nats/RUNNING.rst").replace("nats://127.0.0.1:4222", nats_server.url)
@@ -58,18 +58,20 @@ async def test_worker_of_the_guide_stores_its_share(nats_server: NatsServer, tmp
     tables = [tmp_path / f"trades-{k}-of-2.db" for k in range(2)]
     transform = {"src": "rx.*.*", "dest": "rx.{{partition(8,2)}}.{{wildcard(1)}}.{{wildcard(2)}}"}
 
-    async def run_until(counts: list[int]) -> None:
-        workers = [start_worker(program, k, tmp_path) for k in range(2)]
+    async def run_until(counts: list[int], *position: int) -> None:
+        workers = len(counts)
+        tables = [tmp_path / f"trades-{k}-of-{workers}.db" for k in range(workers)]
+        processes = [start_worker(program, tmp_path, k, workers, *position) for k in range(workers)]
         try:
             async with asyncio.timeout(30):
                 while not all(len(rows_of(table)) > count for table, count in zip(tables, counts, strict=True)):
                     await asyncio.sleep(0.1)
         finally:
-            for worker in workers:
-                worker.send_signal(signal.SIGTERM)
-        for worker in workers:
-            output, _ = await asyncio.to_thread(worker.communicate, timeout=20)
-            assert (worker.returncode, output) == (0, "")
+            for process in processes:
+                process.send_signal(signal.SIGTERM)
+        for process in processes:
+            output, _ = await asyncio.to_thread(process.communicate, timeout=20)
+            assert (process.returncode, output) == (0, "")
 
     async with (
         rxws.demo.serve(rate=200) as exchange,
@@ -78,7 +80,12 @@ async def test_worker_of_the_guide_stores_its_share(nats_server: NatsServer, tmp
     ):
         await run_until([20, 20])
         await run_until([len(rows_of(table)) + 20 for table in tables])
+        following = min(max(rows_of(table))[0] for table in tables) + 1
+        await run_until([10], following)
     first, second = (rows_of(table) for table in tables)
+    alone = rows_of(tmp_path / "trades-0-of-1.db")
+    assert min(alone)[0] >= following
+    assert {row for row in first | second if following <= row[0] <= max(alone)[0]} <= alone
     assert not {symbol for _, symbol in first} & {symbol for _, symbol in second}
     async with rxws.nats.NatsFeed(nats_server.url, start="all") as feed:
         async with asyncio.timeout(20):
@@ -90,10 +97,10 @@ async def test_worker_of_the_guide_stores_its_share(nats_server: NatsServer, tmp
                 assert (position, trade["s"]) in stored
 
 
-def start_worker(program: Path, k: int, folder: Path) -> subprocess.Popen[str]:
-    """Start the k-th of two workers, whose tables are in a folder."""
+def start_worker(program: Path, folder: Path, *arguments: int) -> subprocess.Popen[str]:
+    """Start a worker with these arguments, whose table is in a folder."""
     return subprocess.Popen(
-        [sys.executable, "-W", "error", str(program), str(k), "2"],
+        [sys.executable, "-W", "error", str(program), *map(str, arguments)],
         cwd=ROOT,
         env={**os.environ, "STATE_DIRECTORY": str(folder)},
         stdout=subprocess.PIPE,
