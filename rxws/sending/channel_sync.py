@@ -364,7 +364,10 @@ class ChannelSync:
     def _end_arrived(self, channel: Channel, message: Any) -> None:
         """End a subscription now or, if it is not decided yet whether it is subscribed, once that is decided."""
         subscription, since = self.subscriptions.get(channel.identity), self._reporter.now()
-        if subscription is None or subscription.is_present or not subscription.is_asked:
+        if subscription is not None and subscription.is_left:
+            # The message confirms the unsubscription before, as Phoenix does.
+            subscription.is_left = False
+        elif subscription is None or subscription.is_present or not subscription.is_asked:
             self._ended(channel, message, since)
         elif subscription.early_end is None:
             subscription.early_end = message, since

@@ -87,6 +87,8 @@ class Subscription:
         is_present: whether the server has the subscription: the command was sent and not refused.
         is_asked: whether the subscription was sent and neither refused nor unsubscribed. Its messages may arrive.
         is_answered: whether the server has accepted it, or no answer was awaited.
+        is_left: whether it was unsubscribed, and since then neither the server's end of it nor an answer to a new
+            subscription has arrived.
         left_at: when it was last unsubscribed, as long as it is not subscribed again; otherwise -inf.
         group: until they are subscribed, the channels of a group are combined only with each other.
         delays: the seconds to wait after each failure of its command; None: there was none since it succeeded.
@@ -104,6 +106,7 @@ class Subscription:
     is_present: bool = False
     is_asked: bool = False
     is_answered: bool = False
+    is_left: bool = False
     left_at: float = -math.inf
     group: object | None = None
     delays: Iterator[float] | None = None
@@ -292,7 +295,7 @@ class Subscriptions(dict[Hashable, Subscription]):
     def leaving(self, channel: Channel, now: float) -> None:
         """Note that the message that unsubscribes a channel is now sent. Its last messages may still arrive."""
         subscription, wanted = self[channel.identity], self._wanted.get(channel.identity)
-        subscription.is_asked = False
+        subscription.is_asked, subscription.is_left = False, True
         # The streams of a renewed channel also want the last messages of the old subscription.
         if wanted is None or wanted.receivers is not channel.receivers:
             subscription.left_at = now
@@ -306,7 +309,7 @@ class Subscriptions(dict[Hashable, Subscription]):
             # If the channel was dropped and is wanted again meanwhile, the server's answer is for the new one.
             subscription.channel = self._wanted.get(channel.identity, channel)
             self._wanted.refused.discard(channel.identity)
-            subscription.left_at = -math.inf
+            subscription.is_left, subscription.left_at = False, -math.inf
         self._rest(subscription)
 
     def refuse(self, channel: Channel) -> None:

@@ -1378,3 +1378,27 @@ async def test_end_without_an_answer_is_reported_when_the_message_is_repeated():
         await asyncio.sleep(5)
         assert feed.websocket.sent == ["+a", "+a"]
         await stream.close()
+
+
+async def test_end_that_confirms_an_unsubscription_does_not_end_the_next_subscription():
+    """Some servers send the same message when the client unsubscribes, and it may arrive after a new subscription."""
+    async with ScriptedFeed() as feed:
+        await feed.wait_connected()
+        events = []
+        feed.events.subscribe(events.append)
+        options = {"acknowledged": is_answer_to("+a"), "ended": "end a".__eq__}
+        first = channel(feed, "a", **options)
+        await settle()
+        feed.websocket.come("ok +a")
+        await settle()
+        await first.close()
+        second = channel(feed, "a", **options)
+        await settle()
+        feed.websocket.come("end a", "ok +a")
+        await settle()
+        assert feed.websocket.sent == ["+a", "-a", "+a"]
+        feed.websocket.come("end a")
+        await settle()
+        assert feed.websocket.sent == ["+a", "-a", "+a", "+a"]
+        assert len([each for each in events if isinstance(each, rxws.SubscriptionEnded)]) == 1
+        await second.close()
