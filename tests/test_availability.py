@@ -12,12 +12,14 @@ from . import availability
 from .availability import ROWS, Result, Row, measure
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("row", ROWS, ids=lambda row: f"cut after {row.service:g} s")
 def test_what_is_required_is_reached(row):
     """A cut after healthy service costs little time, and a server that cuts at once gets few attempts."""
     assert measure(row).reaches(row)
 
 
+@pytest.mark.slow
 def test_the_command_prints_each_row_and_fails_if_one_is_missed(capsys):
     """The exit code is 1 if any row misses its requirements."""
     assert availability.main([Row(5.0, least_live=0.8)]) == 0

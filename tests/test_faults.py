@@ -572,6 +572,7 @@ async def test_pongs_arrive_but_no_data(virtual_time, caplog, idle_timeout):
 # Consumers
 
 
+@pytest.mark.slow
 @main_row
 async def test_slow_consumer(kind):
     """Other consumers are unaffected, pings are answered, and the connection is kept."""
@@ -1061,6 +1062,7 @@ async def test_exit_by_ctrl_c(connected, assert_no_leaks):
 # Rotation
 
 
+@pytest.mark.slow
 @main_row
 async def test_rotation_while_messages_arrive_on_both_connections(kind):
     """Every number arrives once and in order, at any lag of the two connections, with equal heartbeats in between."""
@@ -1484,6 +1486,7 @@ def test_closed_loop():
 SECRETS = ("pqia91ma19a5s61cv6a81va65sdf19v8a65a1a5s61cv6a81va65sdf19v8a65a1", "hunter2", "s3cr3t")
 
 
+@pytest.mark.slow
 @each_library
 async def test_no_secret_is_written(connect, caplog, assert_no_leaks):
     """Logs, events, errors and reprs do not contain a listen key, a token in the query, or a password."""

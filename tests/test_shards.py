@@ -22,6 +22,7 @@ def test_window_counts_the_densest_times():
     assert most_in_window([], 1.0) == 0
 
 
+@pytest.mark.slow
 def test_memory_per_channel():
     """A channel with its stream takes at most 4 KiB, its share of the connection included."""
     assert memory_per_channel(4, 200) <= 4096

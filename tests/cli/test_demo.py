@@ -19,6 +19,8 @@ from rxws.cli.loss_counter import LossCounter
 from tests.cli.test_cli import send_soon
 from tests.support.terminal import COLOUR, finish, started, terminal
 
+pytestmark = pytest.mark.slow
+
 PRAISE = re.compile(
     r"Nothing was lost in the rotation; the cut cost (\d+) messages?, and a Gap says so\."
     r"(?: \((?:Why \1 in \d+ ms\?|This machine was busy:) .*\))?"

@@ -205,6 +205,7 @@ def test_other_events_change_nothing():
     assert seen == [(event, 10.0) for event in events]
 
 
+@pytest.mark.slow
 def test_memory_is_bounded():
     """The newest 10,000 intervals and gaps are kept."""
     ledger = Ledger()

@@ -434,6 +434,7 @@ async def test_end_is_no_event_when_the_stream_is_closed():
         await anext(subscribe_query(feed, "a@trade"))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seed", range(8))
 async def test_rotation_loses_nothing_when_subscriptions_end(seed):
     """Subscriptions that end and are subscribed again in overlaps: each stream gets no message twice and none late."""

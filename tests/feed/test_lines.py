@@ -501,6 +501,7 @@ async def test_kills_lose_and_double_nothing(alone):
     assert result.gaps == (6 if alone else 0)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", KINDS)
 async def test_lives_lose_and_double_nothing(kind):
     """In random lives of lines nothing is lost, doubled or out of order, and each gap has a cause."""

@@ -46,6 +46,8 @@ from . import work
 from .breaks import BREAKS, broken
 from .work import play_one
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).resolve().parents[2]
 
 DRAWN = "drawn"

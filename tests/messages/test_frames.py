@@ -269,6 +269,7 @@ async def test_release_resumes_reading_when_it_is_paused(server):
     await asyncio.wait_for(taking_.websocket.close(), 5)
 
 
+@pytest.mark.slow
 async def test_reading_pauses_when_too_many_frames_wait(server):
     """While the reader takes no frames, only a bounded number waits; when it takes them, the others arrive."""
     taking_ = await taking(server)
@@ -524,6 +525,7 @@ asyncio.run(main())
 """A program that reads four messages, the last two after a reconnection."""
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("missing", "renames"), RENAMED.items(), ids=RENAMED)
 async def test_feed_uses_recv_when_websockets_lacks_a_private_attribute(server, tmp_path, missing, renames):
     """A feed delivers through ``recv``, even after a reconnection, and logs once which attribute is missing."""

@@ -670,6 +670,7 @@ def collecting_often():
         gc.set_threshold(*threshold)
 
 
+@pytest.mark.slow
 def test_remove_loses_nothing_when_finalizers_call_it_anywhere():
     """Finalizers that remove entries at any step of add, remove and match leave exactly the other entries."""
     index = make_index()
@@ -698,6 +699,7 @@ def test_remove_loses_nothing_when_finalizers_call_it_anywhere():
     assert set(found) == set(kept)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("allocations", range(12))
 def test_remove_is_not_lost_when_a_finalizer_calls_it_while_match_makes_its_tuple(allocations):
     """If a finalizer removes an entry while ``match`` makes its cached tuple, later results lack the entry."""

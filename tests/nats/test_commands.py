@@ -22,6 +22,8 @@ from .rig import ROOT
 from .server import NatsServer
 from .test_relay_and_feed import capturing, trade
 
+pytestmark = pytest.mark.slow
+
 
 async def rxws(*arguments: str) -> int:
     """Run a command in a thread; return its exit code."""

@@ -110,6 +110,7 @@ async def test_least_rights_in_credentials_files_suffice(site: Site, caplog: pyt
     assert not [secret for secret in (*site.secrets, ".creds") if secret in "\n".join(shown)]
 
 
+@pytest.mark.slow
 async def test_expired_token_is_named_and_replaced(site: Site, caplog: pytest.LogCaptureFixture) -> None:
     """If a token expires, the relay reports it by name; if its file is replaced, the relay continues."""
     site.write("relay", expires=time.time() + 2)

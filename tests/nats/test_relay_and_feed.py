@@ -25,6 +25,8 @@ from rxws.testing import FeedServer
 
 from .server import NatsServer
 
+pytestmark = pytest.mark.slow
+
 TIMEOUT = 15.0
 
 

@@ -168,6 +168,7 @@ PIECES = st.one_of(
 ENDS = st.integers(0, 5_000).map(lambda code: wire(CLOSE, code.to_bytes(2, "big")))
 
 
+@pytest.mark.slow
 @settings(max_examples=60, deadline=None)
 @given(pieces=st.lists(PIECES, max_size=8), end=st.just(b"") | ENDS, pushes=st.booleans())
 def test_connection_behaves_as_one_of_websockets_when_frames_are_random(pieces, end, pushes):

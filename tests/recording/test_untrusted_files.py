@@ -82,6 +82,7 @@ async def test_permissions_when_the_file_is_new(path: Path) -> None:
 # Memory
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("whole", [True, False], ids=["whole", "without-end"])
 def test_memory_when_a_line_is_huge(path: Path, whole: bool, caplog: pytest.LogCaptureFixture) -> None:
     """A line of more than 16 MiB is a bad line. It takes little memory, and a warning names the limit."""

@@ -18,6 +18,8 @@ import rxws
 from rxws import LoopBlocked
 from rxws.reporting.loop_watch import BLOCKED, INTERVAL
 
+pytestmark = pytest.mark.slow
+
 SECONDS = 1.2
 
 

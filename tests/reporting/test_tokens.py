@@ -67,6 +67,7 @@ def test_value_is_shown_when_its_name_only_resembles_that_of_a_secret(name):
     assert redact(f'{{"{name}": "abc"}}') == f'{{"{name}": "abc"}}'
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("shape", TOKENS)
 def test_token_is_masked_when_it_is_in_any_text(shape):
     """None of 500 random secrets of each shape is shown in a text, a path, a list or a call."""

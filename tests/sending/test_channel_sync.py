@@ -356,6 +356,7 @@ async def test_rotation_stops_waiting_when_the_old_connection_is_lost():
         await stream.close()
 
 
+@pytest.mark.slow
 async def test_thousand_commands_are_in_flight_when_more_channels_are_wanted():
     """At most a thousand commands wait for answers at once; each answer makes room for the next channel."""
     async with ScriptedFeed() as feed:

@@ -13,6 +13,7 @@ LIVES = 8
 """The number of lives of each kind here. ``python -m tests.connections.matching.simulation`` runs more."""
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", KINDS)
 def test_every_message_is_delivered_once_in_order_or_after_a_gap(kind):
     """Each message is delivered once and in order, or a gap covers it; there is no gap while a joined line is open."""
